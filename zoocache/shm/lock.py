@@ -1,0 +1,231 @@
+"""The write lock of a host: a semaphore as the gate, a lock that the kernel releases at death as the truth.
+
+Why two. A process killed while it holds a POSIX semaphore leaves it at zero for ever, and nobody can post it for the
+dead: between `sem_wait` and writing one's name a dead holder looks like a slow one. A `flock` is released by the
+kernel in the same step in which it kills, so the flock decides who is inside. The semaphore only keeps the waiting
+from spinning on the kernel lock, and every one of its steps may be lost or repeated without harm.
+
+    enter   token = sem_trywait, again after sleeps of 20 us doubling to 2 ms
+            token, or 20 ms waited: flock(own description, EX | NB); got it: inside
+            drain surplus tokens
+    leave   flock(UN); if sem_getvalue is 0: sem_post
+
+Crash argument: killed before the flock, a token is lost; whoever waits takes the flock after 20 ms and posts when it
+leaves. Killed after the flock, the kernel releases it. Killed between UN and post: as the first. A token posted twice
+lets two through the gate, and the flock sorts them. `docs/decisions/0002-lock.md` has the model and its bounds.
+
+What guards what: `_threads` lets one thread of this process in at a time (a flock belongs to the description, which
+they share). It is an RLock because that knows its owner in one step, which a flag set after `acquire` would not; it is
+never taken twice.
+
+Rejected: the blocking form of acquire (it swallows what a signal handler raises), `sem_timedwait` (wall clock),
+record locks by fcntl (lost when any descriptor of the file is closed), posting for the dead (loses exclusion).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from posix_ipc import BusyError
+
+from zoocache.errors import Busy
+from zoocache.shm import points
+
+T = TypeVar("T")
+
+PATIENCE_S = 0.020
+"""After so long without a token the flock is asked directly: the token may have died with its holder."""
+
+DEFAULT_TIMEOUT_S = 5.0
+"""A stopped holder is never robbed: a write gives up after this."""
+
+_EX_NB = fcntl.LOCK_EX | fcntl.LOCK_NB
+_UN = fcntl.LOCK_UN
+_flock = fcntl.flock
+_getpid = os.getpid
+
+
+class Gate(Protocol):
+    """What the lock needs of a semaphore; `posix_ipc.Semaphore` has it."""
+
+    @property
+    def value(self) -> int: ...
+
+    def acquire(self, timeout: float | None = ...) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class _NotNow(Exception):
+    """`try_run` found the lock taken."""
+
+
+class Lock:
+    """A lock among the processes and threads of a host; see the head of this file.
+
+    Args:
+        open_fd: opens a new description of the locked file, for this process alone (never an inherited one).
+        gate: the semaphore, or None where there is none: then the flock is polled.
+        name: what a `Busy` calls it.
+        timeout_s: how long `run` waits for a living holder.
+    """
+
+    __slots__ = ("_fd", "_gate", "_name", "_open_fd", "_pid", "_threads", "_timeout_s")
+
+    def __init__(
+        self, open_fd: Callable[[], int], gate: Gate | None, name: str, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        self._open_fd = open_fd
+        self._gate = gate
+        self._name = name
+        self._timeout_s = timeout_s
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Start afresh in this process: what a fork copied (a held thread lock, a shared description) is not ours."""
+        self._threads = threading.RLock()
+        self._fd = -1
+        self._pid = os.getpid()
+
+    @property
+    def fd(self) -> int:
+        """This process's own description of the locked file."""
+        if self._pid != os.getpid():
+            self.after_fork()
+        if self._fd < 0:
+            self._fd = self._open_fd()
+        return self._fd
+
+    def run(self, action: Callable[..., T], *args: Any) -> T:
+        """Call `action(*args)` while this process and thread hold the lock.
+
+        Returns:
+            What the action returns.
+
+        Raises:
+            Busy: another process kept the lock for longer than the time-out, or this very thread is inside
+                already (a signal handler or a finalizer that interrupted a write).
+        """
+        return self._run(self._enter, action, args)
+
+    def try_run(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
+        """Call `action(*args)` if the lock is free at this moment; wait for nobody.
+
+        Returns:
+            (True, what the action returns), or (False, None) if somebody holds the lock.
+        """
+        try:
+            return True, self._run(self._enter_at_once, action, args)
+        except _NotNow:
+            return False, None
+
+    def _run(self, enter: Callable[[int], None], action: Callable[..., T], args: tuple[Any, ...]) -> T:
+        # No loop in this frame: CPython may skip a `finally` when a signal handler raises at a loop's back edge.
+        # The outer finally repeats the unlock, so that an exception inside the inner one leaks nothing; each step
+        # may be repeated without harm. Who is inside already is turned away before `try`: its own finally unlocks.
+        fd = self._fd if self._pid == _getpid() and self._fd >= 0 else self.fd
+        if self._threads._is_owned():  # type: ignore[attr-defined]  # as threading.Condition does
+            raise Busy(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
+        try:
+            try:
+                enter(fd)
+                return action(*args)
+            finally:
+                self._leave(fd)
+        finally:
+            self._leave(fd)
+
+    def _enter(self, fd: int) -> None:
+        if not self._threads.acquire(False) and not self._threads.acquire(timeout=self._timeout_s):
+            raise self._busy()
+        gate = self._gate
+        try:
+            if gate is not None:
+                gate.acquire(0)
+            if points.ARMED:
+                points.reach("lock.gated")
+            _flock(fd, _EX_NB)
+        except (BusyError, BlockingIOError):
+            self._wait(fd)
+        if gate is not None and gate.value:
+            _drain(gate)
+        if points.ARMED:
+            points.reach("lock.held")
+
+    def _enter_at_once(self, fd: int) -> None:
+        if not self._threads.acquire(False) or not _try_flock(fd):
+            raise _NotNow
+        if self._gate is not None:
+            _drain(self._gate)
+
+    def _wait(self, fd: int) -> None:
+        start = time.monotonic()
+        patience = start + PATIENCE_S
+        for pause_s in _pauses():
+            time.sleep(pause_s)
+            now = time.monotonic()
+            if now >= patience or self._gate is None or _take_token(self._gate):
+                if _try_flock(fd):
+                    return
+                patience = now + PATIENCE_S
+            if now >= start + self._timeout_s:
+                raise self._busy()
+
+    def _leave(self, fd: int) -> None:
+        # A thread that never got in must not unlock for the one that is in. A child forked by the action does not
+        # unlock for its parent: `after_fork` has given it a `_threads` that it does not own.
+        if not self._threads._is_owned():  # type: ignore[attr-defined]
+            return
+        _flock(fd, _UN)
+        if points.ARMED:
+            points.reach("lock.unlocked")
+        gate = self._gate
+        if gate is not None and gate.value == 0:
+            gate.release()
+        self._threads.release()
+
+    def _busy(self) -> Busy:
+        return Busy(
+            f"{self._name}: another process has held the write lock for {self._timeout_s:g} s. It is alive, perhaps "
+            "stopped, so it is not robbed; nothing was changed here. Resume or end it, then try again."
+        )
+
+    def close(self) -> None:
+        """Give the description back; the next use opens a new one."""
+        if self._fd >= 0 and self._pid == os.getpid():
+            os.close(self._fd)
+        self._fd = -1
+
+
+def _take_token(gate: Gate) -> bool:
+    try:
+        gate.acquire(0)
+    except BusyError:
+        return False
+    return True
+
+
+def _try_flock(fd: int) -> bool:
+    try:
+        _flock(fd, _EX_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _drain(gate: Gate) -> None:
+    for _ in range(4):
+        if not _take_token(gate):
+            return
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = 20e-6
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 2, 0.002)

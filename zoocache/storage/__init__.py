@@ -1,0 +1,146 @@
+"""What the engine asks of a store that outlives its process: opaque bytes in, opaque bytes out.
+
+A store keeps two things side by side, because only together can they be believed:
+
+    entries   digest (16 bytes) -> body, paths, stamp, key stamp, life
+    numbers   path hash (16 bytes) -> n of its last invalidation; beside them the counter n, a floor, a random epoch
+
+This is the store's order (the host's own order, `seq`, is the trie's business and never compared with it). A **stamp**
+is the store's epoch and n, taken before a fill began. An entry is valid if and only if
+
+    its stamp's epoch is the store's, and
+    no number of one of its paths, and not the floor, is above its stamp's n, and
+    the number of its own digest (a key that was deleted or set anew) is not above its key stamp's n,
+
+the numbers being read after the entry or in the same snapshot. A store that loses its numbers loses its epoch too.
+
+Paths and digests share one table of numbers: both are 128-bit hashes, of texts that cannot be equal.
+
+The contract is held by `tests/storage/contract.py`, which every store's test file runs. Every method may be called by
+any thread, in any process, before or after a fork (a child opens its own; `after_fork` tells it so), and raises only
+`StorageError` (with `StorageIsFull`) and `Busy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from zoocache.clock import Now
+
+
+class Stamp(NamedTuple):
+    """A moment in a store's order.
+
+    Attributes:
+        epoch: the store's random name; another epoch is another life of the store.
+        n: how many invalidations the store had seen.
+    """
+
+    epoch: int
+    n: int
+
+
+class Life(NamedTuple):
+    """How long an entry lives.
+
+    Attributes:
+        ttl_ms: milliseconds after which it expires; 0 for never.
+        sliding: whether a read counts as a new start of `ttl_ms` (TTI).
+        max_age_ms: milliseconds from its creation that no read extends; 0 for no limit.
+    """
+
+    ttl_ms: int = 0
+    sliding: bool = False
+    max_age_ms: int = 0
+
+
+FOREVER = Life()
+
+
+class Loaded(NamedTuple):
+    """A valid, living entry.
+
+    Attributes:
+        body: what was saved.
+        life: what was saved.
+        left_ms: milliseconds until it expires unless it is touched; None for never.
+        age_left_ms: milliseconds until its `max_age_ms` is over; None for no limit.
+    """
+
+    body: bytes
+    life: Life
+    left_ms: int | None
+    age_left_ms: int | None
+
+
+class Store(Protocol):
+    """See the head of this file for the words and the rule of validity."""
+
+    def stamp(self) -> Stamp:
+        """The stamp for a fill that begins now."""
+
+    def load(self, digest: bytes, now: Now) -> Loaded | None:
+        """The entry, if there is one and it is valid and not expired; waits for nobody."""
+
+    def save(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
+        *, anew: bool = False,
+    ) -> bool:  # fmt: skip
+        """Keep an entry in place of the one that was there.
+
+        Args:
+            digest: of the entry's full key.
+            paths: hashes of all prefixes of all its tags.
+            stamp: taken before the fill began.
+            body: opaque; holds the full key, which the engine compares after loading.
+            life: how long it lives, from `now`.
+            now: this moment.
+            anew: the key itself is set anew: fills of this key that are under way are overtaken, this one is not
+                (n grows by one, becomes the digest's number and this entry's key stamp). Otherwise the key stamp
+                is `stamp`.
+
+        Returns:
+            Whether it was kept; False if an invalidation had overtaken it (the entry that was there stays).
+
+        Raises:
+            StorageIsFull: it can never fit; nothing else was lost for it.
+        """
+
+    def delete(self, digest: bytes, now: Now) -> bool:
+        """Drop the entry and overtake the fills of its key that are under way; whether a valid one was there."""
+
+    def invalidate(self, paths: Sequence[bytes], now: Now) -> int:
+        """Raise the numbers of these paths to one new n, all or none; returns n. Never loses one for lack of room:
+        evicts, and at the very last starts over empty under a new epoch."""
+
+    def touch(self, digests: Sequence[bytes], now: Now, *, wait: bool = False) -> bool:
+        """Start the `ttl_ms` of these entries again, in one write; entries that are gone are passed over.
+
+        Args:
+            digests: of the entries that were read.
+            now: this moment.
+            wait: whether to wait for another writer.
+
+        Returns:
+            Whether it was written; False if another was writing and `wait` was false.
+        """
+
+    def clear(self) -> None:
+        """Drop all entries and numbers, and overtake every fill under way (n grows, the floor becomes n)."""
+
+    def prune(self, older_than_ms: int, now: Now) -> int:
+        """Drop the numbers whose last invalidation is older, raising the floor to the highest that was dropped
+        (floor and drop are one transaction); drop expired and dead entries. Returns how many numbers were dropped."""
+
+    def count(self) -> int:
+        """How many entries are kept, dead ones that were not yet given back included."""
+
+    def size_bytes(self) -> int:
+        """The room that entries and numbers take."""
+
+    def after_fork(self) -> None:
+        """Called in a forked child before anything else: leave all that the parent opened alone, open afresh."""
+
+    def close(self) -> None:
+        """Write out what is pending and let go; the next call opens again."""
