@@ -1,0 +1,3 @@
+"""The version of this release; `pyproject.toml` and `zoocache.version()` read it here."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,289 @@
+"""The settings of a cache: what `configure` takes, checked at once and frozen.
+
+Each option comes from the first of these that has it: the explicit argument (None counts as given), the environment
+variable `ZOOCACHE_<NAME>` (empty counts as not set), the default. Two `Settings` are equal exactly if they mean the
+same cache: numbers compare as numbers, and paths of storages are made absolute, links followed, when they are given.
+
+No message and no repr repeats a URL: it may hold a password. At most its scheme is named.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import os
+import re
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from zoocache.errors import ConfigError
+
+KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
+
+MIN_SECONDS = 0.001
+MAX_SECONDS = 10_000_000_000
+"""About 317 years: added to any time of day in milliseconds, it stays far below 2**63."""
+
+MIN_SHM_SIZE = 256 * KIB
+MIN_LMDB_MAP_SIZE = MIB
+"""Below this LMDB opens, and is full after a few writes: each copies a page of every sub-database that it touches."""
+
+ENVIRONMENT_PREFIX = "ZOOCACHE_"
+STORAGES = "memory://, lmdb:///absolute/path, lmdb://./relative/path"
+
+
+class Unset(enum.Enum):
+    """The type of `UNSET`, for signatures: `default_ttl: float | None | Unset = UNSET`."""
+
+    UNSET = enum.auto()
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+"""An option that was not given, where None would be a value."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked settings. Made by `settings_from`; the fields are the options of `configure`.
+
+    Attributes:
+        storage_url: `memory://`, or `lmdb://` and an absolute path.
+        bus_url: None: this release has no bus.
+        prefix: keeps caches of one user apart; None for the one without a name.
+        default_ttl: seconds an entry lives if its function says nothing else; None for no limit.
+        read_extend_ttl: whether a read starts the TTL again (time to idle).
+        max_age: seconds that no read extends; None for no limit.
+        prune_after: seconds without an invalidation after which a tag's node is dropped; None for never.
+        auto_prune_interval: seconds between two looks at `prune_after`.
+        max_entries: how many entries are kept, in LMDB by all processes together; None for no limit.
+        lmdb_map_size: bytes that an LMDB storage may take.
+        flight_timeout: seconds a follower waits for the leader of its flight.
+        shm_size: bytes of the host's segment, if it is to be made.
+    """
+
+    storage_url: str = "memory://"
+    bus_url: None = None
+    prefix: str | None = None
+    default_ttl: float | None = None
+    read_extend_ttl: bool = True
+    max_age: float | None = None
+    prune_after: float | None = None
+    auto_prune_interval: float = 60.0
+    max_entries: int | None = None
+    lmdb_map_size: int = GIB
+    flight_timeout: float = 30.0
+    shm_size: int = 16 * MIB
+
+    @property
+    def storage_kind(self) -> str:
+        """`memory` or `lmdb`."""
+        return self.storage_url.partition("://")[0]
+
+    @property
+    def storage_path(self) -> Path | None:
+        """Where an LMDB storage lies; None for memory."""
+        path = self.storage_url.partition("://")[2]
+        return Path(path) if path else None
+
+    @property
+    def default_ttl_ms(self) -> int:
+        """`default_ttl` in milliseconds; 0 for no limit."""
+        return _ms(self.default_ttl)
+
+    @property
+    def max_age_ms(self) -> int:
+        """`max_age` in milliseconds; 0 for no limit."""
+        return _ms(self.max_age)
+
+    @property
+    def prune_after_ms(self) -> int:
+        """`prune_after` in milliseconds; 0 for never."""
+        return _ms(self.prune_after)
+
+    @property
+    def auto_prune_interval_ms(self) -> int:
+        """`auto_prune_interval` in milliseconds."""
+        return _ms(self.auto_prune_interval)
+
+
+def settings_from(**explicit: object) -> Settings:
+    """The settings that arguments, environment and defaults give together.
+
+    Args:
+        **explicit: options by name; `UNSET` is the same as leaving one out.
+
+    Raises:
+        ConfigError: an option has a value that it cannot have; the message names the option or the variable.
+        TypeError: there is no option of that name.
+    """
+    for name in explicit:
+        if name not in _OPTIONS:
+            raise TypeError(f"{name} is no option; there are {', '.join(_OPTIONS)}")
+    chosen = {name: _chosen(name, option, explicit.get(name, UNSET)) for name, option in _OPTIONS.items()}
+    return Settings(**{name: value for name, value in chosen.items() if value is not UNSET})
+
+
+def seconds(value: object, name: str, *, least: float = MIN_SECONDS) -> float:
+    """A duration as `ttl`, `max_age` and the like take it.
+
+    Args:
+        value: seconds, an int or a float.
+        name: what a message calls it.
+        least: the smallest that is allowed, in seconds.
+
+    Returns:
+        The same in seconds.
+
+    Raises:
+        ConfigError: it is no number (a bool is none), not finite, too small or too large.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        way_out = "; a timedelta has total_seconds()" if hasattr(value, "total_seconds") else ""
+        raise ConfigError(f"{name} is {_described(value)}, not a number of seconds{way_out}")
+    # In this order: an int too large for a float is only ever compared, and NaN fails every comparison.
+    if not least <= value <= MAX_SECONDS:
+        raise ConfigError(f"{name} is {reprlib.repr(value)}; it must be from {least:g} to {MAX_SECONDS:.0e} seconds")
+    return float(value)
+
+
+def to_ms(value: object, name: str, *, least: float = MIN_SECONDS) -> int:
+    """As `seconds`, in whole milliseconds."""
+    return _ms(seconds(value, name, least=least))
+
+
+def _ms(duration_s: float | None) -> int:
+    return 0 if duration_s is None else round(duration_s * 1000)
+
+
+def _described(value: object) -> str:
+    return "None" if value is None else f"{reprlib.repr(value)} (of type {type(value).__name__})"
+
+
+class _Option(NamedTuple):
+    check: Callable[[Any, str], object]
+    parse: Callable[[str], object]  # of the text of an environment variable; ValueError if it cannot
+    expected: str  # in the message of that error
+
+
+def _chosen(name: str, option: _Option, given: object) -> object:
+    if given is not UNSET:
+        return option.check(given, name)
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return UNSET
+    try:
+        value = option.parse(text)
+    except (ValueError, KeyError):
+        raise ConfigError(f"the environment variable {variable} is {reprlib.repr(text)}, {option.expected}") from None
+    return option.check(value, f"the environment variable {variable}")
+
+
+def _storage_url(value: object, name: str) -> str:
+    if value is None:
+        return "memory://"
+    scheme, rest = _parts(value, name)
+    if scheme in {"redis", "rediss", "unix"}:
+        raise ConfigError(f"{name} has the scheme {scheme}://, but this release has no Redis storage; use {STORAGES}")
+    if scheme not in {"memory", "lmdb"}:
+        raise ConfigError(f"{name} has the scheme {scheme}://, which no storage answers to; there are {STORAGES}")
+    if scheme == "lmdb":
+        return f"lmdb://{_directory(rest, name)}"
+    if rest:
+        raise ConfigError(f"{name}: nothing follows memory://; entries in memory lie nowhere")
+    return "memory://"
+
+
+def _parts(value: object, name: str) -> tuple[str, str]:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is of type {type(value).__name__}, not a str; use {STORAGES}")
+    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", value, re.DOTALL)
+    if not match:
+        raise ConfigError(f"{name} has no scheme; use {STORAGES}")
+    return match[1].lower(), match[2]
+
+
+def _directory(path: str, name: str) -> str:
+    if not path.startswith(("/", "./", "../")):
+        raise ConfigError(f"{name}: after lmdb:// comes /an/absolute/path or ./a/relative/one, not the name of a host")
+    if any(mark in path for mark in "?#\0"):
+        raise ConfigError(f"{name}: the path after lmdb:// holds a '?', '#' or NUL; options are arguments of configure")
+    try:
+        return os.path.realpath(path)
+    except OSError as error:
+        raise ConfigError(f"{name}: the path after lmdb:// cannot be followed ({error.strerror})") from error
+
+
+def _bus_url(value: object, name: str) -> None:
+    if value is not None:
+        raise ConfigError(f"{name}: this release has no bus, so invalidations reach this host only; leave it out")
+
+
+def _prefix(value: object, name: str) -> str | None:
+    if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", value)):
+        return value
+    raise ConfigError(
+        f"{name} is {_described(value)}; it is a str of 1 to 64 ASCII letters, digits, '_', '.', '-' and ':'"
+    )
+
+
+def _bool(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {_described(value)}, neither True nor False")
+    return value
+
+
+def _whole(least: int, most: int, unit: str) -> Callable[[object, str], int]:
+    def check(value: object, name: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name} is {_described(value)}, not a whole number of {unit}")
+        if not least <= value <= most:
+            raise ConfigError(f"{name} is {reprlib.repr(value)}; it must be from {least} to {most} {unit}")
+        return int(value)
+
+    return check
+
+
+def _optional(check: Callable[[Any, str], object]) -> Callable[[Any, str], object]:
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def _shm_size(value: object, name: str) -> int:
+    return Settings.shm_size if value is None else _whole(MIN_SHM_SIZE, TIB, "bytes")(value, name)
+
+
+_BOOLS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+
+
+def _parse_bool(text: str) -> bool:
+    return _BOOLS[text.lower()]
+
+
+def _seconds_option(check: Callable[[Any, str], object]) -> _Option:
+    return _Option(check, float, "not a number of seconds")
+
+
+def _whole_option(check: Callable[[Any, str], object]) -> _Option:
+    return _Option(check, int, "not a whole number")
+
+
+_OPTIONS = {
+    "storage_url": _Option(_storage_url, str, "not a URL"),
+    "bus_url": _Option(_bus_url, str, "not a URL"),
+    "prefix": _Option(_prefix, str, "not a prefix"),
+    "default_ttl": _seconds_option(_optional(seconds)),
+    "read_extend_ttl": _Option(_bool, _parse_bool, "neither of 1, true, yes, on nor of 0, false, no, off"),
+    "max_age": _seconds_option(_optional(seconds)),
+    "prune_after": _seconds_option(_optional(seconds)),
+    "auto_prune_interval": _seconds_option(seconds),
+    "max_entries": _whole_option(_optional(_whole(1, TIB, "entries"))),
+    "lmdb_map_size": _whole_option(_whole(MIN_LMDB_MAP_SIZE, TIB, "bytes")),
+    "flight_timeout": _seconds_option(seconds),
+    "shm_size": _whole_option(_shm_size),
+}
