@@ -10,7 +10,6 @@ No message and no repr repeats a URL: it may hold a password. At most its scheme
 from __future__ import annotations
 
 import enum
-import math
 import os
 import re
 import reprlib
@@ -125,7 +124,9 @@ def settings_from(**explicit: object) -> Settings:
     for name in explicit:
         if name not in _OPTIONS:
             raise TypeError(f"{name} is no option; there are {', '.join(_OPTIONS)}")
-    chosen = {name: _chosen(name, option, explicit.get(name, UNSET)) for name, option in _OPTIONS.items()}
+    chosen: dict[str, Any] = {
+        name: _chosen(name, option, explicit.get(name, UNSET)) for name, option in _OPTIONS.items()
+    }
     return Settings(**{name: value for name, value in chosen.items() if value is not UNSET})
 
 
@@ -282,7 +283,7 @@ _OPTIONS = {
     "max_age": _seconds_option(_optional(seconds)),
     "prune_after": _seconds_option(_optional(seconds)),
     "auto_prune_interval": _seconds_option(seconds),
-    "max_entries": _whole_option(_optional(_whole(1, TIB, "entries"))),
+    "max_entries": _whole_option(_optional(_whole(1, 2**40, "entries"))),
     "lmdb_map_size": _whole_option(_whole(MIN_LMDB_MAP_SIZE, TIB, "bytes")),
     "flight_timeout": _seconds_option(seconds),
     "shm_size": _whole_option(_shm_size),

@@ -1,0 +1,64 @@
+"""What every test gets: a cache prefix of its own, a reset cache afterwards, children that are always reaped."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.children import Children
+
+DEV_SHM = Path("/dev/shm")
+_count = itertools.count()
+
+
+def objects_of(prefix: str) -> list[Path]:
+    """The objects in /dev/shm that were made under a prefix: segments and semaphores."""
+    uid = os.geteuid()
+    return [path for name in ("zoocache", "sem.zoocache") for path in DEV_SHM.glob(f"{name}-{uid}-{prefix}-*")]
+
+
+@pytest.fixture
+def make_prefix() -> Iterator[Callable[[], str]]:
+    """Makes prefixes that no other test, worker or run has; what lies in /dev/shm under them is removed in the end."""
+    made = []
+
+    def make() -> str:
+        made.append(f"t{os.getpid()}n{next(_count)}r{secrets.token_hex(4)}")
+        return made[-1]
+
+    yield make
+    for prefix in made:
+        for path in objects_of(prefix):
+            path.unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def prefix(make_prefix: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """This test's own prefix. It stands in the environment too, so a cache without `configure` is apart as well, here
+    and in every child.
+    """
+    own = make_prefix()
+    monkeypatch.setenv("ZOOCACHE_PREFIX", own)
+    return own
+
+
+@pytest.fixture(autouse=True)
+def _reset(prefix: str) -> Iterator[None]:  # after `prefix`: the cache lets go before its objects are removed
+    yield
+    reset = getattr(sys.modules.get("zoocache"), "reset", None)
+    if reset:
+        reset()
+
+
+@pytest.fixture
+def children(prefix: str) -> Iterator[Children]:
+    """Starts interpreters (see `tests.children`); none of them outlives the test."""
+    started = Children()
+    yield started
+    started.end()
