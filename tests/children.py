@@ -154,7 +154,7 @@ class Child:
 class Children:
     """All children of one test.
 
-    The options of `code` and `call`:
+    The options of `code`, `script` and `call`:
 
     points: what is armed in it, as ZOOCACHE_POINTS takes it ("trie.changed=kill"); see `zoocache.shm.points`.
     env: variables beyond those of this process.
@@ -170,11 +170,14 @@ class Children:
         python: str = sys.executable, cwd: Path = ROOT,
     ) -> Child:  # fmt: skip
         """Start a child that runs this text; the arguments are its `sys.argv[1:]`."""
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        whole_env = {**os.environ, "PYTHONPATH": path, "ZOOCACHE_POINTS": points, **(env or {})}
-        child = Child([python, "-u", "-c", textwrap.dedent(text), *arguments], whole_env, cwd)
-        self._all.append(child)
-        return child
+        return self._start([python, "-u", "-c", textwrap.dedent(text), *arguments], points, env, cwd)
+
+    def script(
+        self, path: Path, *arguments: str, points: str = "", env: Mapping[str, str] | None = None,
+        python: str = sys.executable, cwd: Path = ROOT,
+    ) -> Child:  # fmt: skip
+        """Start a child that runs the script in this file."""
+        return self._start([python, "-u", str(path), *arguments], points, env, cwd)
 
     def call(
         self, function: Callable[..., object], *arguments: object, points: str = "",
@@ -184,6 +187,13 @@ class Children:
         name, values = f"{function.__module__}:{function.__qualname__}", json.dumps(arguments)
         text = "import sys; from tests import children; children.called(*sys.argv[1:])"
         return self.code(text, name, values, points=points, env=env, python=python, cwd=cwd)
+
+    def _start(self, command: list[str], points: str, env: Mapping[str, str] | None, cwd: Path) -> Child:
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        whole_env = {**os.environ, "PYTHONPATH": path, "ZOOCACHE_POINTS": points, **(env or {})}
+        child = Child(command, whole_env, cwd)
+        self._all.append(child)
+        return child
 
     def end(self) -> None:
         """Kill and reap all that are left."""

@@ -1,0 +1,108 @@
+"""The floors of the library: imports go down only, and each dependency has its owners."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+
+import pytest
+
+from tests.structure.source import PACKAGE, SOURCES, Source
+
+FLOORS: tuple[set[str], ...] = (
+    {"errors", "config", "deps", "names", "anatomy", "keys", "entry", "codec", "_version"},
+    {"shm"},
+    {"trie", "clock", "flight"},
+    {"storage", "bus"},
+    {"engine"},
+    {"listener"},
+    {"runtime"},
+    {"decorator", "functions", "wrapper"},
+    {"__init__", "_zoocache"},
+    {"cli", "contrib", "demo"},
+)
+"""From the ground up; docs/architecture.md tells what each room is for. A new room gets its place here."""
+
+OWNERS: dict[str, set[str]] = {
+    "posix_ipc": {"shm"},
+    "lmdb": {"storage"},
+    "redis": {"storage", "bus", "listener"},
+    "msgpack": {"codec", "entry", "keys", "storage"},
+    "typer": {"cli"},
+    "rich": {"cli", "demo"},
+}
+"""Who may import what was not written here."""
+
+PUBLIC = {"__init__", "errors"}
+"""What an integration may import: what every user may."""
+
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room_of(imported: str) -> str:
+    """The room of an imported name: `shm` for `zoocache.shm.lock.Lock`, `__init__` for `zoocache.invalidate`."""
+    room = f"{imported}.".split(".")[1]
+    return room if (PACKAGE / f"{room}.py").exists() or (room and (PACKAGE / room).is_dir()) else "__init__"
+
+
+def own_imports(source: Source) -> list[tuple[str, int]]:
+    """The rooms that a file imports, other than its own, and on which line."""
+    found = [(room_of(name), line) for name, line in source.imports() if name.split(".")[0] == "zoocache"]
+    return [(room, line) for room, line in found if room != source.room]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=repr)
+def test_imports_go_down(source: Source) -> None:
+    """No file imports a room of a floor above its own."""
+    assert source.room in FLOOR_OF, f"{source.room} has no floor yet"
+    upward = [
+        f"{source}:{line} imports {room}" for room, line in own_imports(source)
+        if FLOOR_OF[room] > FLOOR_OF[source.room]
+    ]  # fmt: skip
+    assert [] == upward
+
+
+def test_rooms_of_one_floor_import_each_other_in_no_circle() -> None:
+    """Neighbours may know each other, but not both ways, nor around three corners."""
+    knows = defaultdict(set)
+    for source in SOURCES:
+        knows[source.room] |= {room for room, _ in own_imports(source)}
+    left = set(knows)
+    while free := {room for room in left if not knows[room] & left}:
+        left -= free
+    assert set() == left
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=repr)
+def test_foreign_packages_have_owners(source: Source) -> None:
+    """Each dependency is imported in the rooms that own it, and nowhere else."""
+    tops = {(name.split(".")[0], line) for name, line in source.imports()}
+    strangers = [
+        f"{source}:{line} imports {top}" for top, line in sorted(tops)
+        if top not in {*sys.stdlib_module_names, "zoocache"} and source.room not in OWNERS.get(top, ())
+    ]  # fmt: skip
+    assert [] == strangers
+
+
+def test_integrations_import_only_what_is_public() -> None:
+    """A file of `contrib` imports nothing of zoocache that a user may not."""
+    private = [
+        f"{source}:{line} imports {room}" for source in SOURCES if source.room == "contrib"
+        for room, line in own_imports(source) if room not in PUBLIC
+    ]  # fmt: skip
+    assert [] == private
+
+
+@pytest.mark.parametrize(
+    ("imported", "room"),
+    [
+        ("zoocache", "__init__"),
+        ("zoocache.errors.Busy", "errors"),
+        ("zoocache.shm.lock.Lock", "shm"),
+        ("zoocache.shm", "shm"),
+        ("zoocache.nothing_of_that_name", "__init__"),
+    ],
+)
+def test_an_imported_name_belongs_to_a_room(imported: str, room: str) -> None:
+    """These tests take an import for the room that it reaches."""
+    assert room == room_of(imported)
