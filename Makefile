@@ -32,7 +32,7 @@ bench: $(VENV)/.have-bench
 # The stamps. pip knows --group since 25.1, and a new venv may have an older one.
 $(VENV)/.have-cli: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "zoocache needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+		{ echo "$(PYTHON) does not start, or is older than 3.10: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian, Ubuntu:" \
 		"apt install python3-venv), or name another: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
