@@ -41,8 +41,11 @@ T = TypeVar("T")
 PATIENCE_S = 0.020
 """After so long without a token the flock is asked directly: the token may have died with its holder."""
 
-DEFAULT_TIMEOUT_S = 5.0
+DEFAULT_TIMEOUT_S = 2.0
 """A stopped holder is never robbed: a write gives up after this."""
+
+_mood = threading.local()
+"""`timeout_s` of this thread, where `at_once` has set it."""
 
 _EX_NB = fcntl.LOCK_EX | fcntl.LOCK_NB
 _UN = fcntl.LOCK_UN
@@ -84,10 +87,15 @@ class Lock:
         self._gate = gate
         self._name = name
         self._timeout_s = timeout_s
-        self.after_fork()
+        self._threads = threading.RLock()
+        self._fd = -1
+        self._pid = os.getpid()
 
     def after_fork(self) -> None:
-        """Start afresh in this process: what a fork copied (a held thread lock, a shared description) is not ours."""
+        """In a forked child: the thread lock may be held by a thread that is not here, and the description is the
+        parent's. Its copy is closed, or the parent's flock would outlive the parent here."""
+        if self._fd >= 0:
+            os.close(self._fd)
         self._threads = threading.RLock()
         self._fd = -1
         self._pid = os.getpid()
@@ -141,7 +149,7 @@ class Lock:
             self._leave(fd)
 
     def _enter(self, fd: int) -> None:
-        if not self._threads.acquire(False) and not self._threads.acquire(timeout=self._timeout_s):
+        if not self._threads.acquire(False) and not self._threads.acquire(timeout=self._patience_s()):
             raise self._busy()
         gate = self._gate
         try:
@@ -166,15 +174,19 @@ class Lock:
     def _wait(self, fd: int) -> None:
         start = time.monotonic()
         patience = start + PATIENCE_S
-        for pause_s in _pauses():
+        deadline = start + self._patience_s()
+        for pause_s in pauses():
+            if time.monotonic() >= deadline:
+                raise self._busy()
             time.sleep(pause_s)
             now = time.monotonic()
             if now >= patience or self._gate is None or _take_token(self._gate):
                 if _try_flock(fd):
                     return
                 patience = now + PATIENCE_S
-            if now >= start + self._timeout_s:
-                raise self._busy()
+
+    def _patience_s(self) -> float:
+        return getattr(_mood, "timeout_s", self._timeout_s)
 
     def _leave(self, fd: int) -> None:
         # A thread that never got in must not unlock for the one that is in. A child forked by the action does not
@@ -202,6 +214,22 @@ class Lock:
         self._fd = -1
 
 
+def at_once(action: Callable[..., T], *args: Any) -> T:
+    """Call `action(*args)` with locks that wait for nobody: what is taken raises Busy at once.
+
+    For callers that must not block their thread, an event loop's, and would rather come back.
+    """
+    before = getattr(_mood, "timeout_s", None)
+    _mood.timeout_s = 0.0
+    try:
+        return action(*args)
+    finally:
+        if before is None:
+            del _mood.timeout_s
+        else:
+            _mood.timeout_s = before
+
+
 def _take_token(gate: Gate) -> bool:
     try:
         gate.acquire(0)
@@ -224,7 +252,8 @@ def _drain(gate: Gate) -> None:
             return
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
+    """How long to sleep between two looks at a lock: 20 us, doubling to 2 ms."""
     pause_s = 20e-6
     while True:
         yield pause_s

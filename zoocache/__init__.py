@@ -1,0 +1,103 @@
+"""zoocache: keeps what functions return, until the data behind it changes.
+
+    contrib, cli, demo         programs and integrations; they import only what is public
+    _zoocache                  Core: the debug door to the live segment
+    decorator, wrapper         cacheable, and the generated fast path of a hit
+    functions                  invalidate, get, set, clear, prune, configure, version ...
+    runtime                    this process's engine: lazy start, fork, exit
+    engine/                    calls, fills, live objects; alone knows trie, flights and store together
+    storage/, bus/             entries that outlive a process; opaque bytes in, opaque bytes out
+    trie, clock, flight        tag -> changed; time; one leader a key
+    shm/                       the segment: bytes, locks and tables in shared memory
+    errors, config, deps, keys, identity, entry, codec      values; they import no other room
+"""
+
+from __future__ import annotations
+
+import logging
+
+from zoocache._version import __version__
+from zoocache.config import UNSET
+from zoocache.decorator import Cached, CallInfo, cacheable
+from zoocache.errors import (
+    AlreadyConfigured,
+    Busy,
+    ConfigError,
+    DepsFailed,
+    FillFailed,
+    InvalidDeps,
+    InvalidKey,
+    InvalidTag,
+    NotCacheable,
+    RecursiveFill,
+    SegmentError,
+    SegmentRefused,
+    SegmentTooSmall,
+    StorageError,
+    StorageIsFull,
+    UnkeepableResult,
+    UnkeyableArgument,
+    ZooCacheError,
+)
+from zoocache.functions import (
+    add_deps,
+    clear,
+    clear_async,
+    configure,
+    delete,
+    delete_async,
+    get,
+    get_async,
+    get_tag_version,
+    invalidate,
+    invalidate_async,
+    prune,
+    reset,
+    set,
+    set_async,
+    version,
+)
+
+__all__ = [
+    "UNSET",
+    "AlreadyConfigured",
+    "Busy",
+    "Cached",
+    "CallInfo",
+    "ConfigError",
+    "DepsFailed",
+    "FillFailed",
+    "InvalidDeps",
+    "InvalidKey",
+    "InvalidTag",
+    "NotCacheable",
+    "RecursiveFill",
+    "SegmentError",
+    "SegmentRefused",
+    "SegmentTooSmall",
+    "StorageError",
+    "StorageIsFull",
+    "UnkeepableResult",
+    "UnkeyableArgument",
+    "ZooCacheError",
+    "__version__",
+    "add_deps",
+    "cacheable",
+    "clear",
+    "clear_async",
+    "configure",
+    "delete",
+    "delete_async",
+    "get",
+    "get_async",
+    "get_tag_version",
+    "invalidate",
+    "invalidate_async",
+    "prune",
+    "reset",
+    "set",
+    "set_async",
+    "version",
+]
+
+logging.getLogger("zoocache").addHandler(logging.NullHandler())

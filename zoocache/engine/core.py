@@ -1,0 +1,232 @@
+"""The engine of one process: it alone knows trie, flights, live objects and store together.
+
+Which order decides what (docs/consistency.md):
+
+    live objects, fills under way, followers    the host's order: `seq` and `changed` in the segment
+    entries of a store                          the store's own order: stamps and numbers beside the entries
+
+An invalidation goes to the store first and to the segment second, then it returns. A fill and a load note `seq` (and
+the store's stamp) before they begin. So whatever a call that starts after the return finds was noted after both.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from zoocache import clock, deps, keys
+from zoocache.config import Settings
+from zoocache.engine import fill as fills
+from zoocache.engine import keeping
+from zoocache.engine.live import THAW, VALUE, LiveTable
+from zoocache.engine.touches import Touches
+from zoocache.errors import Busy, StorageError, StorageIsFull
+from zoocache.flight import Flights
+from zoocache.shm.segment import Orphaned, attach
+from zoocache.storage import Life, Store
+from zoocache.trie import Trie, words_of
+
+log = logging.getLogger("zoocache")
+T = TypeVar("T")
+
+LIVE_BYTES = 64 * 1024 * 1024
+"""How much packed data a process holds live in front of a store; without a store nothing is counted."""
+
+LOOK_S = 0.1
+"""How often, in passing, a process looks whether its segment still has its name, and shows its counters."""
+
+WARN_S = 10.0
+"""A storage that does not answer is warned of at most so often."""
+
+REATTACHMENTS = 5
+
+
+class Engine:
+    """See the head of this file.
+
+    Attributes:
+        settings: as configured.
+        trie: of the present segment; replaced, under `_reattaching`, when the segment is found orphaned.
+        store: None in memory.
+        lives, flights, touches: of this process.
+        report: tells hits, misses and fills of this process.
+    """
+
+    def __init__(self, settings: Settings, open_store: Callable[[Settings], Store | None]) -> None:
+        self.settings = settings
+        self.trie = Trie(attach(settings.prefix or "", settings.shm_size))
+        self.store = open_store(settings)
+        self.flights = Flights()
+        self.touches = Touches(self.store)
+        self.lives = (
+            LiveTable(settings.max_entries, None, None) if self.store is None
+            else LiveTable(None, LIVE_BYTES, self.touches.add)
+        )  # fmt: skip
+        self.report: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
+        self._reattaching = threading.RLock()
+        self._looked_s = 0.0
+        self._warned_s = -WARN_S
+
+    # The segment.
+
+    def on_segment(self, action: Callable[[Trie], T]) -> T:
+        """Do `action` on the host's trie; attach anew if the segment turns out to be an orphan."""
+        for _ in range(REATTACHMENTS):
+            trie = self.trie
+            try:
+                return action(trie)
+            except Orphaned:
+                self.reattach(trie)
+        return action(self.trie)
+
+    def reattach(self, orphan: Trie) -> None:
+        """Let go of an orphaned segment. What was live under it is dead: its words say so to every reader."""
+        with self._reattaching:
+            if self.trie is not orphan:
+                return
+            log.warning("zoocache: segment %s was removed under this process; attaching anew", orphan.segment.name)
+            self.trie = Trie(attach(self.settings.prefix or "", self.settings.shm_size))
+            self.lives.clear()
+            orphan.segment.leave()
+
+    def look_around(self) -> None:
+        """In passing, now and then: is the segment still the host's, how are we doing, is anything due."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S:
+            return
+        self._looked_s = now_s
+        trie = self.trie
+        if not trie.segment.is_current():
+            trie.segment.retire()
+            self.reattach(trie)
+        elif trie.segment.claim_slot():
+            trie.segment.slots.report(*self.report(), clock.up_ms())
+        self._prune_in_passing()
+
+    def _prune_in_passing(self) -> None:
+        """The automatic prune, by one process of the host at a time, if it is due and nobody is writing."""
+        settings, store = self.settings, self.store
+        if not settings.prune_after_ms:
+            return
+        moment = clock.now()
+        dropped = self.on_segment(
+            lambda trie: trie.prune_if_due(settings.prune_after_ms, settings.auto_prune_interval_ms, moment)
+        )
+        if dropped and store is not None:
+            self.guarded(store.prune, settings.prune_after_ms, moment)
+
+    # The store.
+
+    def guarded(self, action: Callable[..., T], *args: Any) -> T | None:
+        """A store's action that the caller can do without: None, and a warning now and then, where it fails."""
+        try:
+            return action(*args)
+        except (StorageError, Busy) as error:
+            self.warn(error)
+            return None
+
+    def warn(self, error: Exception) -> None:
+        """Tell the log that the storage fails; a value that can never fit is the caller's to know, not the log's."""
+        if isinstance(error, StorageIsFull):
+            raise error
+        now_s = time.monotonic()
+        if now_s - self._warned_s >= WARN_S:
+            self._warned_s = now_s
+            log.warning("zoocache: the storage does not answer, going on without it: %s", error)
+
+    def life_of(self, ttl_s: float | None, max_age_s: float | None) -> Life:
+        """The life of an entry with these options; None: the configuration's."""
+        settings = self.settings
+        ttl_ms = settings.default_ttl_ms if ttl_s is None else _ms(ttl_s)
+        age_ms = settings.max_age_ms if max_age_s is None else _ms(max_age_s)
+        return Life(ttl_ms, settings.read_extend_ttl and bool(ttl_ms), age_ms)
+
+    # Questions.
+
+    def find(self, key: str) -> tuple[Any] | None:
+        """The value kept under a key, in a tuple of one; None: a miss."""
+        entry = self.lives.get(key)
+        if entry is not None and self.lives.recheck(entry):
+            value = entry[VALUE]
+            return (value if entry[THAW] is None else entry[THAW](value),)
+        self.look_around()
+        found = keeping.load(self, key, keys.digest(key), share=False)
+        return None if found is None else (found[1],)
+
+    def tag_version(self, tag: str) -> int:
+        """See `zoocache.get_tag_version`."""
+        return self.on_segment(lambda trie: trie.version(tag))
+
+    # Mutations.
+
+    def invalidate(self, tags: Sequence[str]) -> None:
+        """Overtake everything that depends on the tags or on anything below them. The tags are checked already."""
+        own = [deps.own_path(tag) for tag in tags]
+        moment = clock.now()
+        if self.store is not None:
+            self.store.invalidate(own, moment)
+        targets = [(words_of(path), tag.encode("ascii")) for path, tag in zip(own, tags)]
+        self.on_segment(lambda trie: trie.invalidate(targets, moment.wall_ms))
+        self._prune_in_passing()
+
+    def overtake_key(self, digest: bytes) -> int:
+        """Make what is live under a key stale in every process; returns the host's number of that."""
+        target = [(words_of(digest), b"")]
+        return self.on_segment(lambda trie: trie.invalidate(target, clock.now().wall_ms))
+
+    def delete(self, key: str) -> bool:
+        """Drop a key everywhere on the host; whether a valid entry was there."""
+        digest = keys.digest(key)
+        entry = self.lives.get(key)
+        there = entry is not None and self.lives.recheck(entry)
+        self.flights.overtake(key)
+        if self.store is not None:
+            there = self.store.delete(digest, clock.now()) or there
+        self.overtake_key(digest)
+        if entry is not None:
+            self.lives.drop(entry)
+        return there
+
+    def clear(self) -> None:
+        """Drop all entries and reset the trie, here and in every process of the host."""
+        self.flights.overtake_all()
+        if self.store is not None:
+            self.store.clear()
+        self.on_segment(lambda trie: trie.clear(clock.now().wall_ms))
+        self.lives.clear()
+
+    def prune(self, older_than_ms: int) -> int:
+        """Drop what was last invalidated longer ago, in the trie and in the store; returns how many trie nodes."""
+        moment = clock.now()
+        dropped = self.on_segment(lambda trie: trie.prune(older_than_ms, moment.wall_ms))
+        if self.store is not None:
+            self.store.prune(older_than_ms, moment)
+        self.lives.expire()
+        return dropped
+
+    # Life of the process.
+
+    def after_fork(self) -> None:
+        """In a forked child, before anything else."""
+        self._reattaching = threading.RLock()
+        self.flights.after_fork()
+        self.lives.after_fork()
+        fills.after_fork()
+        self.touches.after_fork()
+        if self.store is not None:
+            self.store.after_fork()
+        self.trie.segment.after_fork()
+
+    def close(self) -> None:
+        """Write out what is pending and let go."""
+        self.touches.flush_if_any()
+        if self.store is not None:
+            self.guarded(self.store.close)
+        self.trie.segment.leave()
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,159 @@
+"""What a call asks of the world while it runs: wait, pause, compute; and the two drivers that do it.
+
+The engine's steps are generators that yield effects, so the same steps serve threads and tasks: `drive` blocks its
+thread, `drive_async` awaits. An effect's answer is sent into the generator, its exception thrown there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zoocache.errors import Busy
+from zoocache.flight import Flight, Flights
+from zoocache.shm.lock import DEFAULT_TIMEOUT_S, at_once, pauses
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Pause:
+    """Let time pass."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def block(self) -> None:
+        """In a thread."""
+        time.sleep(self._seconds)
+
+    async def wait(self) -> None:
+        """In a task."""
+        import asyncio
+
+        await asyncio.sleep(self._seconds)
+
+
+class Compute:
+    """Call the cached function itself."""
+
+    __slots__ = ("_function", "_values")
+
+    def __init__(self, function: Callable[[Any], Any], values: Any) -> None:
+        self._function = function
+        self._values = values
+
+    def block(self) -> Any:
+        """In a thread."""
+        return self._function(self._values)
+
+    async def wait(self) -> Any:
+        """In a task."""
+        return await self._function(self._values)
+
+
+class Follow:
+    """Wait for a flight of this process; the answer is whether it ended in time."""
+
+    __slots__ = ("_flight", "_flights", "_inside", "_patience_s")
+
+    def __init__(self, flights: Flights, flight: Flight, inside: Iterable[Flight], patience_s: float) -> None:
+        self._flights = flights
+        self._flight = flight
+        self._inside = tuple(inside)
+        self._patience_s = patience_s
+
+    def block(self) -> bool:
+        """In a thread."""
+        bell = threading.Lock()
+        bell.acquire()
+        if not self._flights.wait(self._flight, bell.release, self._inside):
+            return True
+        try:
+            return bell.acquire(timeout=self._patience_s)
+        finally:
+            self._flights.stop_waiting(self._flight, self._inside)
+
+    async def wait(self) -> bool:
+        """In a task."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        bell: asyncio.Future[None] = loop.create_future()
+        if not self._flights.wait(self._flight, lambda: _ring(loop, bell), self._inside):
+            return True
+        try:
+            done, _ = await asyncio.wait((bell,), timeout=self._patience_s)
+        finally:
+            self._flights.stop_waiting(self._flight, self._inside)
+        return bool(done)
+
+
+def _ring(loop: asyncio.AbstractEventLoop, bell: asyncio.Future[None]) -> None:
+    if not loop.is_closed():  # the loop of a follower that was given up may be gone
+        loop.call_soon_threadsafe(lambda: bell.done() or bell.set_result(None))
+
+
+Effect = Pause | Compute | Follow
+Steps = Generator[Effect, Any, T]
+
+
+def drive(steps: Steps[T]) -> T:
+    """Run steps in this thread.
+
+    Returns:
+        What they return.
+    """
+    try:
+        effect = next(steps)
+        while True:
+            try:
+                answer = effect.block()
+            except BaseException as error:
+                effect = steps.throw(error)
+            else:
+                effect = steps.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def drive_async(steps: Steps[T]) -> T:
+    """Run steps in this task; the loop is never blocked."""
+    try:
+        effect = next(steps)
+        while True:
+            try:
+                answer = await effect.wait()
+            except BaseException as error:
+                effect = steps.throw(error)
+            else:
+                effect = steps.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        steps.close()
+
+
+def patiently(action: Callable[[], T]) -> Steps[T]:
+    """Repeat an action that finds a lock taken, letting the thread or the loop do other things in between.
+
+    Raises:
+        Busy: the lock stayed with another for as long as a blocking caller would have waited.
+    """
+    deadline_s = time.monotonic() + DEFAULT_TIMEOUT_S
+    for pause_s in pauses():
+        try:
+            return at_once(action)
+        except Busy:
+            if time.monotonic() >= deadline_s:
+                raise
+        yield Pause(pause_s)
+    raise AssertionError("pauses() never ends")

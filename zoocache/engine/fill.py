@@ -1,0 +1,128 @@
+"""A fill: one execution of a cached function, and the tags that gather while it runs.
+
+The fill under way is found through a context variable, so threads, tasks and nested calls each find their own. A task
+that outlives the fill it was started in finds it `done` and is nobody's part any more.
+
+`ACTIVE` holds the fills under way in this process. The wrapper's fast path looks only whether it is empty: if so, no
+caller can be inside a fill, and a hit need not ask the context variable whose tags it should join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+
+from zoocache import deps as dependencies
+from zoocache.errors import RecursiveFill
+from zoocache.flight import Flight
+
+
+class Fill:
+    """One execution.
+
+    Attributes:
+        key: what it computes.
+        parent: the fill that called it, if any.
+        flight: the flight it leads; None for a computation outside any flight.
+        tags: what it depends on so far, in order.
+        done: whether it has ended.
+    """
+
+    __slots__ = ("done", "flight", "key", "parent", "tags")
+
+    def __init__(self, key: str, parent: Fill | None, flight: Flight | None) -> None:
+        self.key = key
+        self.parent = parent
+        self.flight = flight
+        self.tags: dict[str, None] = {}
+        self.done = False
+
+    def add(self, tags: Iterable[str]) -> None:
+        """Depend on these too. The tags are checked already."""
+        self.tags.update(dict.fromkeys(tags))
+
+
+ACTIVE: set[Fill] = set()
+_current: ContextVar[Fill | None] = ContextVar("zoocache_fill", default=None)
+
+
+def current() -> Fill | None:
+    """The fill that the caller runs inside, if it has not ended."""
+    fill = _current.get()
+    return None if fill is None or fill.done else fill
+
+
+def chain(fill: Fill | None) -> Iterator[Fill]:
+    """A fill, the fill it is for, and so on outwards."""
+    while fill is not None:
+        if not fill.done:
+            yield fill
+        fill = fill.parent
+
+
+def refuse_recursion(key: str, inside: Fill | None) -> None:
+    """Stop a fill that wants its own value.
+
+    Raises:
+        RecursiveFill: `key` is being computed by a fill that the caller runs inside.
+    """
+    for fill in chain(inside):
+        if fill.key == key:
+            raise RecursiveFill(
+                f"{key} needs its own value to compute it; a cached function cannot call itself with the same "
+                "arguments (use bypass() for a deliberate recursion)"
+            )
+
+
+class running:
+    """`with running(fill):` makes it the current fill, and gives its tags to the outer one at the end.
+
+    The tags are handed on whether the function returned or raised: a caller that catches the exception depends on
+    what the failed call had looked at.
+    """
+
+    __slots__ = ("_fill", "_outer")
+
+    def __init__(self, fill: Fill) -> None:
+        self._fill = fill
+
+    def __enter__(self) -> None:
+        ACTIVE.add(self._fill)
+        self._outer = _current.get()
+        _current.set(self._fill)
+
+    def __exit__(self, *_: object) -> None:
+        fill = self._fill
+        fill.done = True
+        ACTIVE.discard(fill)
+        _current.set(self._outer)  # not reset(token): a task that is collected late may end in another context
+        if fill.parent is not None and not fill.parent.done:
+            fill.parent.tags.update(fill.tags)
+
+
+def add_deps(deps: object) -> None:
+    """Make the entry that is being computed depend on more tags.
+
+    Args:
+        deps: a tag, or a list, tuple or set of tags. Outside a cached function this checks the tags and does nothing.
+
+    Raises:
+        InvalidTag, InvalidDeps: they break the rules; the entry is as it was.
+    """
+    tags = dependencies.check_deps(deps)
+    fill = current()
+    if fill is not None:
+        fill.add(tags)
+
+
+def note(tags: Iterable[str]) -> None:
+    """A hit inside a fill: the outer entry depends on what the inner one depends on."""
+    fill = current()
+    if fill is not None:
+        fill.tags.update(dict.fromkeys(tags))
+
+
+def after_fork() -> None:
+    """In a forked child only the fills that the forking thread is inside are still under way."""
+    mine = set(chain(_current.get()))
+    ACTIVE.intersection_update(mine)

@@ -1,0 +1,308 @@
+"""Live objects: the decoded values that this process holds, in front of a store or, in memory, all there is.
+
+An **entry** is a list, because the generated wrapper (`zoocache.wrapper`) unpacks it in one instruction:
+
+    [words, seq, value, thaw, until_s, live, *types of the arguments]
+
+    words     the segment's words under which it was validated
+    seq       the host's moment at which it was last found valid; the wrapper trusts it while seq stands still
+    value     the object, or its packed bytes when `thaw` makes a fresh object of them at every hit
+    thaw      None, or bytes -> object
+    until_s   None, or the monotonic second at which the wrapper must ask `recheck`
+    live      the rest, below
+
+`_mutex` guards the table, its queue of expiries and its count of bytes. It is an RLock: a signal handler or a
+finalizer may call a cached function while its thread is inside.
+
+Lock-free: the wrapper and `recheck` read and write entries without a lock. That is safe because an entry's value
+never changes (a new value is a new list), and each of the words that do change (seq, until_s) is stored after the
+check that it stands for.
+
+`until_s` serves three ends: expiry, the batched extension of a sliding ttl (a touch at most every TOUCH_PARTS-th of
+it), and the second chance of a bounded table: an entry not yet marked as used has 0 there, so that its next hit comes
+here once and is marked, and hits after that cost nothing more (the CLOCK policy; Corbato 1968).
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zoocache.engine import fill
+from zoocache.shm.layout import H_FLOOR, H_GEN, H_INSERTS, H_SEQ, N_CHANGED
+from zoocache.shm.segment import LOCK_FREE
+from zoocache.storage import Life
+from zoocache.trie import Sight, Trie, Words
+
+WORDS, SEQ, VALUE, THAW, UNTIL, LIVE = range(6)
+HEAD = 6
+Entry = list[Any]
+
+TOUCH_PARTS = 8
+UNUSED = 0.0
+EXPIRED_AT_ONCE = 4
+
+_monotonic = time.monotonic
+
+
+class Live:
+    """What the fast path does not need of an entry.
+
+    Attributes:
+        key: full text.
+        tags: for the outer entry of a nested call.
+        paths: of all its tags and of its own key.
+        trie, since: where and when its fill began, in the host's order.
+        sight: which nodes to look at.
+        ttl_s, sliding: its life; `ends_s` is when it expires unless it is touched, `oldest_s` when it does anyhow.
+        touched_s: when its ttl last began.
+        used: marked by a hit since the hand of the clock last passed.
+        bytes: what it is counted as.
+        front: (table, key) of the wrapper's table that it stands in, if any.
+    """
+
+    __slots__ = (
+        "bytes", "digest", "ends_s", "front", "key", "oldest_s", "paths", "sight", "since", "sliding", "tags",
+        "touched_s", "trie", "ttl_s", "used",
+    )  # fmt: skip
+
+    key: str
+    digest: bytes
+    tags: tuple[str, ...]
+    paths: tuple[Words, ...]
+    trie: Trie
+    since: int
+    sight: Sight
+    ttl_s: float | None
+    sliding: bool
+    ends_s: float | None
+    oldest_s: float | None
+    touched_s: float
+    used: bool
+    bytes: int
+    front: tuple[dict[Any, Entry], Any] | None
+
+
+class LiveTable:
+    """The live objects of one process.
+
+    Args:
+        max_entries: how many at most; None: as many as come.
+        max_bytes: how much they may be counted as at most; None: no limit.
+        touched: told the digest of an entry whose sliding ttl began anew.
+    """
+
+    def __init__(
+        self, max_entries: int | None, max_bytes: int | None, touched: Callable[[bytes], object] | None
+    ) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bounded = max_entries is not None or max_bytes is not None
+        self._touched = touched
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._expiries: list[tuple[float, str]] = []
+        self._bytes = 0
+        self._mutex = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of a key, valid or not."""
+        return self._entries.get(key)
+
+    def keep(self, live: Live, seq: int, value: Any, thaw: Callable[[Any], Any] | None) -> Entry:
+        """Take an entry in, in place of the one with its key.
+
+        Args:
+            live: complete.
+            seq: the host's moment, taken before its sight.
+            value, thaw: see the head of this file.
+
+        Returns:
+            The entry.
+        """
+        entry: Entry = [live.trie.words, seq, value, thaw, None, live]
+        entry[UNTIL] = UNUSED if self._bounded else _soft_end_s(live)
+        with self._mutex:
+            old = self._entries.get(live.key)
+            if old is not None:
+                self.drop(old)
+            self._entries[live.key] = entry
+            self._bytes += live.bytes
+            if live.ends_s is not None:
+                heapq.heappush(self._expiries, (live.ends_s, live.key))
+            if self._bounded or self._expiries:
+                self._give_back()
+        return entry
+
+    def put_in_front(self, entry: Entry, table: dict[Any, Entry], key: Any, types: Sequence[type]) -> None:
+        """Let a wrapper find the entry by its raw arguments."""
+        live = entry[LIVE]
+        with self._mutex:
+            if live.front is None and self._entries.get(live.key) is entry:
+                live.front = (table, key)
+                entry[HEAD:] = types
+                table[key] = entry
+
+    def drop(self, entry: Entry) -> None:
+        """Forget an entry."""
+        live: Live = entry[LIVE]
+        with self._mutex:
+            if live.front is not None:
+                table, key = live.front
+                if table.get(key) is entry:
+                    del table[key]
+            if self._entries.get(live.key) is entry:
+                del self._entries[live.key]
+                self._bytes -= live.bytes
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._mutex:
+            for entry in list(self._entries.values()):
+                self.drop(entry)
+            self._expiries.clear()
+
+    def after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not here."""
+        self._mutex = threading.RLock()
+
+    def expire(self) -> None:
+        """Drop all that has expired."""
+        with self._mutex:
+            now_s = _monotonic()
+            while self._expiries and self._expiries[0][0] <= now_s:
+                self._expire_head(now_s)
+
+    def recheck(self, entry: Entry) -> bool:
+        """Whether an entry that the fast path did not trust is valid after all; waits for nobody on x86-64.
+
+        Returns:
+            True: hand it out. False: it is stale or expired, and forgotten.
+        """
+        until_s = entry[UNTIL]
+        if until_s is not None and not self._extend(entry, until_s):
+            self.drop(entry)
+            return False
+        if entry[WORDS][H_SEQ] != entry[SEQ] and not _revalidate(entry):
+            self.drop(entry)
+            return False
+        if fill.ACTIVE:
+            fill.note(entry[LIVE].tags)
+        return True
+
+    def _extend(self, entry: Entry, until_s: float) -> bool:
+        """Mark as used, expire or touch; whether it lives."""
+        live: Live = entry[LIVE]
+        live.used = True
+        if live.ends_s is None:
+            entry[UNTIL] = None
+            return True
+        now_s = _monotonic()
+        if now_s >= live.ends_s:
+            return False
+        if live.sliding and live.ttl_s is not None and now_s >= live.touched_s + live.ttl_s / TOUCH_PARTS:
+            _touch(live, now_s)
+            if self._touched is not None:
+                self._touched(live.digest)
+        entry[UNTIL] = _soft_end_s(live)
+        return True
+
+    def _give_back(self) -> None:
+        """Drop a few expired entries, and what is beyond the bounds."""
+        now_s = _monotonic()
+        for _ in range(EXPIRED_AT_ONCE):
+            if not self._expiries or self._expiries[0][0] > now_s:
+                break
+            self._expire_head(now_s)
+        while self._is_over():
+            self._turn_clock()
+
+    def _expire_head(self, now_s: float) -> None:
+        _, key = heapq.heappop(self._expiries)
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        ends_s = entry[LIVE].ends_s
+        if ends_s is None or ends_s > now_s:
+            if ends_s is not None:
+                heapq.heappush(self._expiries, (ends_s, key))
+            return
+        self.drop(entry)
+
+    def _is_over(self) -> bool:
+        many = self._max_entries is not None and len(self._entries) > self._max_entries
+        much = self._max_bytes is not None and self._bytes > self._max_bytes and len(self._entries) > 1
+        return many or much
+
+    def _turn_clock(self) -> None:
+        """Look at the oldest entry: used since the last time, it goes to the end; else it goes."""
+        key, entry = next(iter(self._entries.items()))
+        live: Live = entry[LIVE]
+        if live.used:
+            live.used = False
+            entry[UNTIL] = UNUSED
+            self._entries.move_to_end(key)
+        else:
+            self.drop(entry)
+
+
+def set_life(live: Live, life: Life, left_s: float | None, oldest_in_s: float | None) -> None:
+    """Give a live object what is left of a life.
+
+    Args:
+        live: the object.
+        life: as it was given to the entry.
+        left_s: seconds until it expires unless it is read; None for never.
+        oldest_in_s: seconds until it expires though it be read; None for never.
+    """
+    now_s = _monotonic()
+    live.ttl_s = life.ttl_ms / 1000 if life.ttl_ms else None
+    live.sliding = life.sliding
+    live.ends_s = None if left_s is None else now_s + left_s
+    live.oldest_s = None if oldest_in_s is None else now_s + oldest_in_s
+    live.touched_s = now_s
+    if live.ttl_s is not None and left_s is not None and (oldest_in_s is None or left_s < oldest_in_s):
+        live.touched_s = min(now_s, now_s + left_s - live.ttl_s)
+
+
+def _touch(live: Live, now_s: float) -> None:
+    """Start a sliding ttl again, within the age limit."""
+    live.touched_s = now_s
+    ends_s = now_s + (live.ttl_s or 0.0)
+    live.ends_s = ends_s if live.oldest_s is None else min(ends_s, live.oldest_s)
+
+
+def _soft_end_s(live: Live) -> float | None:
+    """When the fast path must come back: at the end, or when the next touch is due."""
+    if live.ends_s is None or not live.sliding or live.ttl_s is None:
+        return live.ends_s
+    return min(live.ends_s, live.touched_s + live.ttl_s / TOUCH_PARTS)
+
+
+def _revalidate(entry: Entry) -> bool:
+    """Look at the entry's nodes again, by the reader's steps of shm/tables.py: seq first, gen around, floor last."""
+    live: Live = entry[LIVE]
+    words, sight, since = entry[WORDS], live.sight, live.since
+    seq = words[H_SEQ]
+    gen, inserts, nodes, missing = sight
+    if LOCK_FREE and words[H_GEN] == gen and (not missing or words[H_INSERTS] == inserts):
+        for node in nodes:
+            if words[node + N_CHANGED] > since:
+                return False
+        if words[H_GEN] == gen:
+            if words[H_FLOOR] > since:
+                return False
+            entry[SEQ] = seq
+            return True
+    again = live.trie.look(live.paths, since)
+    if again is None:
+        return False
+    live.sight = again
+    entry[SEQ] = seq
+    return True

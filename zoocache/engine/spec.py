@@ -1,0 +1,73 @@
+"""What the engine knows of a cached function, and of one call of it: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(eq=False)
+class Counters:
+    """What happened to the calls of one function in this process.
+
+    `hits` counts what came through `recheck` or the slow path; the wrapper counts the rest itself, without a lock.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    fills: int = 0
+    failures: int = 0
+    fast_hits: Callable[[], int] = lambda: 0
+
+
+@dataclass(eq=False)
+class Spec:
+    """A cached function.
+
+    Attributes:
+        name: for people, in errors.
+        stem: what all its keys begin with; no other function's do.
+        names: of its parameters.
+        invoke: calls the function with the values of its parameters, in that order.
+        tags: static dependencies, checked.
+        deps: computes the others from the values; None if there are none.
+        ttl_s, max_age_s: None: the configuration's.
+        share: hand one decoded object to all callers, mutable or not.
+        method: whether the first parameter is `self` or `cls`.
+        table: the wrapper's front table, raw arguments -> entry.
+        counters: see there; `forget_hits` sets the fast ones to nothing.
+    """
+
+    name: str
+    stem: str
+    names: tuple[str, ...]
+    invoke: Callable[[Any], Any]
+    tags: tuple[str, ...] = ()
+    deps: Callable[[Any], Any] | None = None
+    ttl_s: float | None = None
+    max_age_s: float | None = None
+    share: bool = False
+    method: bool = False
+    table: dict[Any, list[Any]] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    forget_hits: Callable[[], None] = lambda: None
+
+
+@dataclass(eq=False)
+class Call:
+    """One call.
+
+    Attributes:
+        spec: of the function.
+        key: full text.
+        digest: of the key.
+        values: of the parameters.
+    """
+
+    __slots__ = ("digest", "key", "spec", "values")
+
+    spec: Spec
+    key: str
+    digest: bytes
+    values: Any

@@ -1,0 +1,149 @@
+"""Flights inside one process: for one key one leader computes, threads and tasks that want the same follow.
+
+`_mutex` guards `_flights` and the words of every flight. It is an RLock, because a signal handler may interrupt its
+holder in the same thread; all that happens under it is a few steps on plain containers that bear being nested.
+
+A follower that waits longer than its patience replaces the leader: the flight leaves the table, and the first who
+comes after begins another. A leader that was cancelled or interrupted abandons its flight: who waited begins anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+from zoocache.errors import RecursiveFill
+
+VALUE: Literal["value"] = "value"
+ERROR: Literal["error"] = "error"
+ABANDONED: Literal["abandoned"] = "abandoned"
+
+
+class Outcome(NamedTuple):
+    """How a flight ended.
+
+    Attributes:
+        kind: VALUE, ERROR or ABANDONED.
+        payload: what the engine hands to followers with VALUE; the exception with ERROR.
+    """
+
+    kind: Literal["value", "error", "abandoned"]
+    payload: Any = None
+
+
+GIVEN_UP = Outcome(ABANDONED)
+
+
+class Flight:
+    """One computation of one key."""
+
+    __slots__ = ("key", "outcome", "overtaken", "waits_for", "wakers")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.outcome: Outcome | None = None
+        self.overtaken = False  # the key was set anew meanwhile: what comes of this is not kept
+        self.wakers: list[Callable[[], object]] = []
+        self.waits_for: set[Flight] = set()  # flights that this one's function waits for
+
+
+class Flights:
+    """The flights of one process."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.RLock()
+        self._flights: dict[str, Flight] = {}
+
+    def after_fork(self) -> None:
+        """In a forked child: the leaders are in the parent, nobody here is waiting, and the lock may be held."""
+        self._mutex = threading.RLock()
+        self._flights = {}
+
+    def join(self, key: str) -> tuple[Flight, bool]:
+        """The flight of a key, begun if there was none.
+
+        Returns:
+            (flight, whether the caller leads it).
+        """
+        with self._mutex:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight, False
+            self._flights[key] = flight = Flight(key)
+            return flight, True
+
+    def wait(self, flight: Flight, waker: Callable[[], object], waiting: Iterable[Flight]) -> bool:
+        """Have `waker` called once the flight ends.
+
+        Args:
+            flight: of somebody else.
+            waker: called once, by the leader's thread; must not block.
+            waiting: the flights whose functions wait with the caller.
+
+        Returns:
+            Whether it is still under way; if not, `waker` is not called and `flight.outcome` is there.
+
+        Raises:
+            RecursiveFill: the flight itself waits, perhaps through others, for one of `waiting`.
+        """
+        with self._mutex:
+            if flight.outcome is not None:
+                return False
+            mine = set(waiting)
+            if mine & _all_behind(flight):
+                raise RecursiveFill(
+                    f"{flight.key}: the one who computes this waits for a key that is being computed here, and this "
+                    "would wait for it; neither could ever end"
+                )
+            for other in mine:
+                other.waits_for.add(flight)
+            flight.wakers.append(waker)
+            return True
+
+    def stop_waiting(self, flight: Flight, waiting: Iterable[Flight]) -> None:
+        """The caller waits no more, whatever came of it."""
+        with self._mutex:
+            for other in waiting:
+                other.waits_for.discard(flight)
+
+    def end(self, flight: Flight, outcome: Outcome) -> None:
+        """The leader's last act: wake all who wait."""
+        with self._mutex:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+            flight.outcome = outcome
+            wakers, flight.wakers = flight.wakers, []
+        for wake in wakers:
+            wake()
+
+    def replace(self, flight: Flight) -> None:
+        """The leader takes too long: let the next who comes lead another."""
+        with self._mutex:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+
+    def overtake(self, key: str) -> None:
+        """The key is set anew: what its flight brings is not kept."""
+        with self._mutex:
+            flight = self._flights.get(key)
+            if flight is not None:
+                flight.overtaken = True
+
+    def overtake_all(self) -> None:
+        """Everything was cleared: what the flights bring is not kept."""
+        with self._mutex:
+            for flight in self._flights.values():
+                flight.overtaken = True
+
+
+def _all_behind(flight: Flight) -> set[Flight]:
+    """The flight and all that it waits for, at any remove."""
+    found: set[Flight] = set()
+    frontier = [flight]
+    while frontier:
+        one = frontier.pop()
+        if one not in found:
+            found.add(one)
+            frontier.extend(one.waits_for)
+    return found

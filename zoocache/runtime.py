@@ -1,0 +1,147 @@
+"""This process's engine: configured once, started by the first use, carried over a fork, let go at exit.
+
+`_lock` guards the three words of the module; a forked child gets a new one. Nothing is started at import: no thread,
+no object, no handler.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from typing import Any
+
+from zoocache.config import Settings, settings_from
+from zoocache.engine.core import Engine
+from zoocache.engine.spec import Spec
+from zoocache.errors import AlreadyConfigured
+from zoocache.storage import Store
+
+log = logging.getLogger("zoocache")
+
+_lock = threading.RLock()
+_settings: Settings | None = None
+_engine: Engine | None = None
+_hooked = False
+_specs: weakref.WeakSet[Spec] = weakref.WeakSet()
+
+
+def configure(**options: Any) -> None:
+    """Settle the settings; see `zoocache.configure`."""
+    global _settings
+    settings = settings_from(**options)
+    with _lock:
+        present = _settings
+        if present is not None and present != settings:
+            raise AlreadyConfigured(
+                f"zoocache is configured already, with other settings ({_difference(present, settings)}). configure() "
+                "comes once, before the first use of the cache; tests may call zoocache.reset() in between."
+            )
+        _settings = settings
+
+
+def _difference(present: Settings, wanted: Settings) -> str:
+    """The names of the options that differ; never their values, which may hold a password."""
+    names = [name for name in present.__dataclass_fields__ if getattr(present, name) != getattr(wanted, name)]
+    return ", ".join(names)
+
+
+def settings() -> Settings:
+    """The settings in force: what was configured, else environment and defaults, which are in force from here on."""
+    global _settings
+    with _lock:
+        if _settings is None:
+            _settings = settings_from()
+        return _settings
+
+
+def engine() -> Engine:
+    """The engine of this process, started if need be.
+
+    Raises:
+        SegmentError, StorageError, ConfigError: it cannot be started.
+    """
+    return _engine or _start()
+
+
+def running() -> Engine | None:
+    """The engine of this process, if it was started."""
+    return _engine
+
+
+def _start() -> Engine:
+    global _engine
+    with _lock:
+        if _engine is None:
+            _hook()
+            started = Engine(settings(), _open_store)
+            started.report = _totals
+            _engine = started
+        return _engine
+
+
+def _hook() -> None:
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        os.register_at_fork(after_in_child=_after_fork)
+        atexit.register(close)
+
+
+def _open_store(settings: Settings) -> Store | None:
+    """The store that the settings name."""
+    if settings.storage_kind == "memory":
+        return None
+    from zoocache.storage.lmdb import LmdbStore
+
+    return LmdbStore(
+        settings.storage_path, prefix=settings.prefix or "", map_size=settings.lmdb_map_size,
+        max_entries=settings.max_entries,
+    )  # fmt: skip
+
+
+def register(spec: Spec) -> None:
+    """Have a function's front table and counters looked after."""
+    _specs.add(spec)
+
+
+def _totals() -> tuple[int, int, int]:
+    """Hits, misses and fills of this process."""
+    counters = [spec.counters for spec in list(_specs)]
+    return (
+        sum(c.hits + c.fast_hits() for c in counters),
+        sum(c.misses for c in counters),
+        sum(c.fills for c in counters),
+    )
+
+
+def _after_fork() -> None:
+    """In a forked child: nothing of the parent's is used."""
+    global _lock
+    _lock = threading.RLock()
+    if _engine is not None:
+        _engine.after_fork()
+
+
+def close() -> None:
+    """Let go of segment and store in order; the next use starts anew with the same settings."""
+    global _engine
+    with _lock:
+        closing, _engine = _engine, None
+        for spec in list(_specs):
+            spec.table.clear()
+        if closing is not None:
+            closing.close()
+
+
+def reset() -> None:
+    """Close, and forget settings and counters; see `zoocache.reset`."""
+    global _settings
+    with _lock:
+        close()
+        _settings = None
+        for spec in list(_specs):
+            spec.counters.hits = spec.counters.misses = spec.counters.fills = spec.counters.failures = 0
+            spec.forget_hits()

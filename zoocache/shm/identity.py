@@ -1,0 +1,68 @@
+"""What the objects of a host are called, and who may own them.
+
+One segment for each (uid, prefix, layout version, C library). The C library is in the name because glibc and musl
+lay a semaphore out differently; the semaphore has a name of its own because musl keeps both kinds under one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import sys
+
+from zoocache.errors import SegmentRefused
+from zoocache.shm.layout import LAYOUT
+
+SHM_DIR = "/dev/shm"
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def slug(prefix: str) -> str:
+    """A prefix as a part of a file's name: readable, and never the same for two prefixes."""
+    digest = hashlib.blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{_ODD.sub('_', prefix)[:40] or 'default'}-{digest}"
+
+
+def segment_name(prefix: str, layout: int = LAYOUT) -> str:
+    """The name of the segment of this user's `prefix`, as shm_open takes it."""
+    libc = "musl" if "musl" in getattr(sys.implementation, "_multiarch", "") else "libc"
+    return f"/zoocache-{os.geteuid()}-{slug(prefix)}-{layout}-{libc}"
+
+
+def gate_name(segment: str) -> str:
+    """The name of a segment's semaphore, as sem_open takes it."""
+    return segment + "-gate"
+
+
+def segment_file(name: str) -> str:
+    """Where Linux shows the object of that name."""
+    return SHM_DIR + name
+
+
+def gate_file(name: str) -> str:
+    """Where glibc shows the semaphore of that name."""
+    return f"{SHM_DIR}/sem.{name[1:]}"
+
+
+def refuse_foreign(info: os.stat_result, name: str) -> None:
+    """Turn away what is not ours, whoever put it under our name.
+
+    Raises:
+        SegmentRefused: another owner, open to group or others, or not a regular file.
+    """
+    if info.st_uid != os.geteuid():
+        fault = f"belongs to uid {info.st_uid}, not to uid {os.geteuid()}"
+    elif not stat.S_ISREG(info.st_mode):
+        fault = "is not a regular object"
+    elif info.st_mode & 0o077:
+        fault = f"is open to others (mode {stat.S_IMODE(info.st_mode):04o}, not 0600)"
+    elif info.st_nlink > 1:
+        fault = "has a second name (hard link)"
+    else:
+        return
+    raise SegmentRefused(
+        f"shared-memory object {name} {fault}, so it is not used. Remove it ({segment_file(name)}) or configure "
+        "another prefix."
+    )

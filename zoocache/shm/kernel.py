@@ -1,0 +1,49 @@
+"""Locks that the kernel releases at death: open-file-description locks on single bytes of the segment's object.
+
+They belong to an open description, so a descriptor that a fork copied shares its parent's lock: every process opens
+a description of its own. Classic record locks were rejected: any close of any descriptor of the file loses them.
+Source: fcntl(2), "Open file description locks".
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+_FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid on 64-bit Linux
+
+
+def try_exclusive(fd: int, byte: int) -> bool:
+    """Take the byte for writing, without waiting; whether it worked."""
+    return _set(fd, fcntl.F_WRLCK, byte)
+
+
+def try_shared(fd: int, byte: int) -> bool:
+    """Take the byte for reading (or turn one's exclusive lock into that), without waiting; whether it worked."""
+    return _set(fd, fcntl.F_RDLCK, byte)
+
+
+def release(fd: int, byte: int) -> None:
+    """Give the byte back; harmless where nothing was held."""
+    _set(fd, fcntl.F_UNLCK, byte)
+
+
+def is_held(fd: int, byte: int) -> bool:
+    """Whether a description other than `fd`'s holds the byte, in either way."""
+    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def reopen(fd: int) -> int:
+    """A description of one's own of the object behind `fd`, though its name may be gone."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _set(fd: int, kind: int, byte: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""The slots: one for each attached process, so that a claim can name its owner and anyone can prove its death.
+
+A process takes a kernel lock on a byte of its slot's own and keeps it for life (kernel.py). Whoever finds that byte
+free has proof that the owner is gone: a pid proves nothing (it is reused, and another PID namespace does not see it).
+The slot's epoch tells one owner from the next, so a word `epoch << 16 | slot` names a process for ever.
+
+A slot's words are written by its owner alone, lock first, and read by anybody. Crash argument: killed between the
+kernel lock and the epoch, the slot is free again under the old epoch, whose owner was dead already.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from zoocache.shm import kernel, points
+from zoocache.shm.layout import (
+    LOCK_SLOTS,
+    S_EPOCH,
+    S_FILLS,
+    S_HITS,
+    S_MISSES,
+    S_PID,
+    S_SEEN_MS,
+    S_STARTED_MS,
+    SLOT_WORDS,
+    Layout,
+)
+
+NOBODY = 0
+
+
+class Process(NamedTuple):
+    """What a slot tells of its owner: counters as of `seen_ms` (up_ms), `started_ms` by the wall clock."""
+
+    pid: int
+    started_ms: int
+    hits: int
+    misses: int
+    fills: int
+    seen_ms: int
+
+
+class Slots:
+    """The slots of one segment, as one process sees them.
+
+    Args:
+        words: of the segment.
+        layout: of the segment.
+        fd: this process's own description of the segment.
+    """
+
+    def __init__(self, words: memoryview, layout: Layout, fd: int) -> None:
+        self._words = words
+        self._layout = layout
+        self._fd = fd
+        self._at = -1
+        self.owner = NOBODY
+
+    def claim(self, wall_ms: int) -> int:
+        """Take a slot for this process.
+
+        Args:
+            wall_ms: the wall clock.
+
+        Returns:
+            The word that names this process, or NOBODY if all slots have living owners.
+        """
+        index = next(filter(self._try_claim, self._candidates()), -1)
+        if index < 0:
+            return NOBODY
+        words = self._words
+        self._at = at = self._index(index)
+        words[at + S_EPOCH] += 1
+        words[at + S_STARTED_MS] = wall_ms
+        for counter in (S_HITS, S_MISSES, S_FILLS, S_SEEN_MS):
+            words[at + counter] = 0
+        words[at + S_PID] = os.getpid()
+        if points.ARMED:
+            points.reach("slot.named")
+        self.owner = words[at + S_EPOCH] << 16 | index
+        return self.owner
+
+    def _candidates(self) -> Iterator[int]:
+        """The slots that were left in order first, then the others: their owners may be dead."""
+        pids = [self._words[self._index(i) + S_PID] for i in range(self._layout.slots)]
+        yield from (i for i, pid in enumerate(pids) if not pid)
+        yield from (i for i, pid in enumerate(pids) if pid)
+
+    def _try_claim(self, index: int) -> bool:
+        taken = kernel.try_exclusive(self._fd, LOCK_SLOTS + index)
+        if taken and points.ARMED:
+            points.reach("slot.locked")
+        return taken
+
+    def _index(self, slot: int) -> int:
+        return self._layout.slots_at + slot * SLOT_WORDS
+
+    def is_dead(self, owner: int) -> bool:
+        """Whether the process that the word names is proved to be gone."""
+        if owner == self.owner:
+            return False
+        slot, epoch = owner & 0xFFFF, owner >> 16
+        if slot >= self._layout.slots or self._words[self._index(slot) + S_EPOCH] != epoch:
+            return True
+        return not kernel.is_held(self._fd, LOCK_SLOTS + slot)
+
+    def report(self, hits: int, misses: int, fills: int, up_ms: int) -> None:
+        """Show this process's counters to whoever looks."""
+        at, words = self._at, self._words
+        if at >= 0:
+            words[at + S_HITS], words[at + S_MISSES], words[at + S_FILLS] = hits, misses, fills
+            words[at + S_SEEN_MS] = up_ms
+
+    def processes(self) -> Iterator[Process]:
+        """The living owners."""
+        words = self._words
+        for index in range(self._layout.slots):
+            at = self._index(index)
+            alive = at == self._at or kernel.is_held(self._fd, LOCK_SLOTS + index)
+            if words[at + S_PID] and alive:
+                yield Process(
+                    words[at + S_PID], words[at + S_STARTED_MS], words[at + S_HITS], words[at + S_MISSES],
+                    words[at + S_FILLS], words[at + S_SEEN_MS],
+                )  # fmt: skip
+
+    def after_fork(self, fd: int) -> None:
+        """In a forked child: the parent's slot is not ours; `claim` takes another when it is needed."""
+        self._fd, self._at, self.owner = fd, -1, NOBODY
+
+    def leave(self) -> None:
+        """Give the slot back in order."""
+        if self._at >= 0:
+            self._words[self._at + S_PID] = 0
+            kernel.release(self._fd, LOCK_SLOTS + (self.owner & 0xFFFF))
+        self._at, self.owner = -1, NOBODY

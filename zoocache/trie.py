@@ -1,0 +1,291 @@
+"""The trie of tags, as a table of its prefixes: tag path -> `changed`, the host's number of its last invalidation.
+
+Nobody walks children. `invalidate("org:1")` touches one node; an entry that depends on `org:1:user:2` looks at the
+nodes of `org`, `org:1`, `org:1:user` and `org:1:user:2`, whichever exist. A node need only exist once its very tag
+was invalidated: a missing one counts as last changed at the floor, so reading a million tags costs no room.
+
+The host's order is `seq`. A value whose fill began at `since` is overtaken if and only if a node of its paths has
+`changed` above `since`, or the floor is above `since`. A mutation stores every `changed` (seq + 1) first and seq
+last: a reader who takes seq before the nodes can at worst look once too often. A writer killed in between has not
+returned, so it promised nothing; the number it left may be used again by the next mutation, and means the same then.
+
+Full is not wrong: when the table is full, the older half of the nodes (by `changed`) gives way, and the floor rises to
+the highest of theirs. Entries filled before that moment are computed once more; none is stale.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from zoocache import clock, deps
+from zoocache.shm import points
+from zoocache.shm.layout import (
+    H_COARSENED,
+    H_FLOOR,
+    H_GEN,
+    H_HLC,
+    H_INSERTS,
+    H_INVALIDATIONS,
+    H_PRUNED_MS,
+    H_PRUNES,
+    H_SEQ,
+    N_AT,
+    N_CHANGED,
+)
+from zoocache.shm.segment import LOCK_FREE, Segment
+from zoocache.shm.tables import MISSING, Node
+
+READ_ATTEMPTS = 8
+"""A reader that meets a replacement of the tables tries so often; then the answer is "overtaken"."""
+
+_hash_words = struct.Struct("=QQ").unpack
+
+Words = tuple[int, int]
+"""A path as the two words of its hash."""
+
+
+@lru_cache(maxsize=16384)
+def words_of(path: bytes) -> Words:
+    """A path's hash as the words that stand in a node."""
+    high, low = _hash_words(path)
+    return high or 1, low  # 0 marks a free slot
+
+
+class TagNode(NamedTuple):
+    """One invalidated tag, for listings.
+
+    Attributes:
+        tag: its path.
+        changed: the host's number of its last invalidation.
+        at_s: the wall clock then, in seconds since 1970.
+    """
+
+    tag: str
+    changed: int
+    at_s: float
+
+
+class Sight(NamedTuple):
+    """What a reader saw, and may keep for as long as `gen` stays.
+
+    Attributes:
+        gen: the tables' generation.
+        inserts: the count of inserts under which a missing path stays missing; -1: look for it again each time.
+        nodes: indices of the nodes that exist.
+        missing: the paths that have none.
+    """
+
+    gen: int
+    inserts: int
+    nodes: tuple[int, ...]
+    missing: tuple[Words, ...]
+
+
+class Trie:
+    """The trie of one segment."""
+
+    __slots__ = ("segment", "tables", "words")
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.words = segment.words
+        self.tables = segment.tables
+
+    def seq(self) -> int:
+        """The host's moment."""
+        return self.words[H_SEQ]
+
+    # Reading: without a lock on x86-64, see shm/tables.py.
+
+    def look(self, paths: Iterable[Words], since: int) -> Sight | None:
+        """Look at all nodes of `paths`.
+
+        Args:
+            paths: of one entry.
+            since: `seq` when its fill began.
+
+        Returns:
+            What may be kept for the next look, or None if the entry is overtaken.
+        """
+        if not LOCK_FREE:
+            return self.segment.lock.run(self._look, tuple(paths), since)
+        return self._look(paths, since)
+
+    def _look(self, paths: Iterable[Words], since: int) -> Sight | None:
+        words = self.words
+        for _ in range(READ_ATTEMPTS):
+            gen = words[H_GEN]
+            inserts = words[H_INSERTS]
+            nodes, missing = self._find_all(gen, paths)
+            overtaken = any(words[node + N_CHANGED] > since for node in nodes)
+            if words[H_GEN] == gen:
+                if overtaken or words[H_FLOOR] > since:
+                    return None
+                return Sight(gen, -1 if inserts & 1 else inserts, nodes, missing)
+        return None
+
+    def _find_all(self, gen: int, paths: Iterable[Words]) -> tuple[tuple[int, ...], tuple[Words, ...]]:
+        find = self.tables.find
+        nodes, missing = [], []
+        for path in paths:
+            node = find(gen, *path)
+            if node == MISSING:
+                missing.append(path)
+            else:
+                nodes.append(node)
+        return tuple(nodes), tuple(missing)
+
+    def overtaken(self, paths: Iterable[Words], since: int) -> bool:
+        """Whether a value filled at `since` was overtaken by an invalidation."""
+        return self.words[H_SEQ] != since and self.look(paths, since) is None
+
+    def version(self, tag: str) -> int:
+        """The host's number of the last invalidation that reached the tag: its own, an ancestor's, or the floor.
+
+        Raises:
+            InvalidTag: the tag breaks the rules.
+        """
+        paths = [words_of(path) for path in deps.paths(deps.check_tag(tag))]
+        return self.segment.lock.run(self._version, paths)
+
+    def _version(self, paths: Sequence[Words]) -> int:
+        nodes, _ = self._find_all(self.words[H_GEN], paths)
+        return max([self.words[H_FLOOR], *(self.words[node + N_CHANGED] for node in nodes)])
+
+    def listing(self) -> list[TagNode]:
+        """All tags that have a node, in the order of their names."""
+        nodes = self.segment.lock.run(lambda: list(self.tables.nodes()))
+        return sorted(TagNode(node.text.decode("ascii", "replace"), node.changed, clock.hlc_wall_s(node.at))
+                      for node in nodes if node.text)  # fmt: skip
+
+    # Writing: under the segment's lock.
+
+    def invalidate(self, targets: Sequence[tuple[Words, bytes]], wall_ms: int) -> int:
+        """Make `targets` and all below them changed now, under one number.
+
+        Args:
+            targets: (path, text) each; the text is for listings, b"" where there is nothing to list.
+            wall_ms: the wall clock.
+
+        Returns:
+            The new seq.
+
+        Raises:
+            Busy: the lock stayed with another; nothing was changed.
+            Orphaned: the segment was retired.
+        """
+        return self.segment.write(self._invalidate, targets, wall_ms)
+
+    def _invalidate(self, targets: Sequence[tuple[Words, bytes]], wall_ms: int) -> int:
+        words = self.words
+        new = words[H_SEQ] + 1
+        words[H_HLC] = at = clock.hlc_next(words[H_HLC], wall_ms)
+        find, gen = self.tables.find, words[H_GEN]
+        unborn = []
+        for target in targets:
+            (high, low), _ = target
+            node = find(gen, high, low)
+            if node == MISSING:
+                unborn.append(target)
+            else:
+                words[node + N_AT] = at
+                words[node + N_CHANGED] = new
+        if unborn:
+            self._insert([Node(high, low, new, at, text) for (high, low), text in dict(unborn).items()], new)
+        if points.ARMED:
+            points.reach("trie.changed")
+        words[H_SEQ] = new
+        if points.ARMED:
+            points.reach("trie.committed")
+        words[H_INVALIDATIONS] += 1
+        return new
+
+    def _insert(self, nodes: Sequence[Node], new: int) -> None:
+        tables = self.tables
+        text_bytes = sum(len(node.text) for node in nodes)
+        if not tables.has_room(len(nodes), text_bytes):
+            self._coarsen()
+        tables.begin_inserts()
+        fits = tables.has_room(len(nodes), text_bytes) and all(map(tables.insert, nodes))
+        tables.end_inserts()
+        if not fits:
+            self._replace([], new)
+
+    def _coarsen(self) -> None:
+        """Let the older half of the nodes give way."""
+        nodes = sorted(self.tables.nodes(), key=lambda node: node.changed)
+        half = len(nodes) // 2
+        self.words[H_COARSENED] += half
+        self._replace(nodes[half:], nodes[half - 1].changed if half else 0)
+
+    def _replace(self, survivors: Sequence[Node], floor: int) -> None:
+        self.tables.replace(survivors, floor)
+        self.words[H_PRUNES] += 1
+
+    def prune(self, older_than_ms: int, wall_ms: int) -> int:
+        """Drop the nodes whose last invalidation is older, raising the floor to the highest of theirs.
+
+        Args:
+            older_than_ms: milliseconds.
+            wall_ms: the wall clock.
+
+        Returns:
+            How many were dropped.
+        """
+        return self.segment.write(self._prune, older_than_ms, wall_ms)
+
+    def _prune(self, older_than_ms: int, wall_ms: int) -> int:
+        before = (max(0, wall_ms - older_than_ms) + 1) << clock.COUNTER_BITS
+        nodes = list(self.tables.nodes())
+        survivors = [node for node in nodes if node.at >= before]
+        dropped = len(nodes) - len(survivors)
+        if dropped:
+            self._replace(survivors, max(node.changed for node in nodes if node.at < before))
+        return dropped
+
+    def prune_if_due(self, older_than_ms: int, interval_ms: int, moment: clock.Now) -> int:
+        """`prune`, if the last automatic one on this host is `interval_ms` ago and the lock is free right now."""
+        if moment.up_ms - self.words[H_PRUNED_MS] < interval_ms:
+            return 0
+        _, dropped = self.segment.try_write(self._prune_once, older_than_ms, interval_ms, moment)
+        return dropped or 0
+
+    def _prune_once(self, older_than_ms: int, interval_ms: int, moment: clock.Now) -> int:
+        if moment.up_ms - self.words[H_PRUNED_MS] < interval_ms:
+            return 0
+        self.words[H_PRUNED_MS] = moment.up_ms
+        return self._prune(older_than_ms, moment.wall_ms)
+
+    def clear(self, wall_ms: int) -> int:
+        """Drop all nodes and make everything changed now; returns the new seq."""
+        return self.segment.write(self._clear, wall_ms)
+
+    def _clear(self, wall_ms: int) -> int:
+        words = self.words
+        new = words[H_SEQ] + 1
+        words[H_HLC] = clock.hlc_next(words[H_HLC], wall_ms)
+        self._replace([], new)
+        words[H_SEQ] = new
+        return new
+
+    def faults(self) -> list[str]:
+        """What is wrong with the tables, in words. Under the lock."""
+        words, nodes = self.words, list(self.tables.nodes())
+        faults = []
+        if len({(node.high, node.low) for node in nodes}) != len(nodes):
+            faults.append("a path has two nodes")
+        if any(node.changed > words[H_SEQ] + 1 for node in nodes):
+            faults.append("a node has changed after seq")
+        if words[H_FLOOR] > words[H_SEQ] + 1:
+            faults.append("the floor is above seq")
+        if any(self.tables.find(words[H_GEN], node.high, node.low) == MISSING for node in nodes):
+            faults.append("a node cannot be found")
+        if any(node.text and words_of(deps.path_hash(node.text.decode("ascii", "replace"))) != (node.high, node.low)
+               for node in nodes):  # fmt: skip
+            faults.append("a node has another's text")
+        if words[H_INSERTS] & 1:
+            faults.append("an insert was left unfinished (harmless: see shm/tables.py)")
+        return faults
