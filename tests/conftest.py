@@ -51,9 +51,8 @@ def prefix(make_prefix: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture(autouse=True)
 def _reset(prefix: str) -> Iterator[None]:  # after `prefix`: the cache lets go before its objects are removed
     yield
-    reset = getattr(sys.modules.get("zoocache"), "reset", None)
-    if reset:
-        reset()
+    if "zoocache" in sys.modules:
+        sys.modules["zoocache"].reset()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.structure.source import PACKAGE, SOURCES, Source
 FLOORS: tuple[set[str], ...] = (
     {
         "_version", "errors", "config", "deps",
-        "names", "anatomy", "typetable", "keys",  # what a call is called
+        "names", "anatomy", "typetable", "keys", "identity",  # what a call is called
         "codec", "entry",  # what a value looks like outside
     },
     {"shm"},
