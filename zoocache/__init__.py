@@ -1,15 +1,15 @@
 """zoocache: keeps what functions return, until the data behind it changes.
 
-    contrib, cli, demo         programs and integrations; they import only what is public
-    _zoocache                  Core: the debug door to the live segment
-    decorator, wrapper         cacheable, and the generated fast path of a hit
-    functions                  invalidate, get, set, clear, prune, configure, version ...
-    runtime                    this process's engine: lazy start, fork, exit
-    engine/                    calls, fills, live objects; alone knows trie, flights and store together
-    storage/, bus/             entries that outlive a process; opaque bytes in, opaque bytes out
-    trie, clock, flight        tag -> changed; time; one leader a key
-    shm/                       the segment: bytes, locks and tables in shared memory
-    errors, config, deps, keys, identity, entry, codec      values; they import no other room
+contrib, cli, demo         programs and integrations; they import only what is public
+_zoocache                  Core: the debug door to the live segment
+decorator, wrapper         cacheable, and the generated fast path of a hit
+functions                  invalidate, get, set, clear, prune, configure, version ...
+runtime                    this process's engine: lazy start, fork, exit
+engine/                    calls, fills, live objects; alone knows trie, flights and store together
+storage/, bus/             entries that outlive a process; opaque bytes in, opaque bytes out
+trie, clock, flight        tag -> changed; time; one leader a key
+shm/                       the segment: bytes, locks and tables in shared memory
+errors, config, deps, keys, identity, entry, codec      values; they import no other room
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from zoocache.functions import (
     invalidate_async,
     prune,
     reset,
-    set,
+    set,  # noqa: A004  # the name that users of caches look for
     set_async,
     version,
 )

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
-from zoocache import config, deps as dependencies, identity, keys, runtime
+from zoocache import config, identity, keys, runtime
+from zoocache import deps as dependencies
 from zoocache.engine import call as calls
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
@@ -51,7 +52,8 @@ class Cached(Protocol, Generic[P, R_co]):
     __name__: str
     __qualname__: str
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The kept value, or what the function returns now."""
 
     def __get__(self, instance: Any, owner: type | None = None) -> Callable[..., R_co]: ...
 
@@ -220,7 +222,8 @@ class _Caller:
         """The full key of a call with these values."""
         spec = self.spec
         if spec.method:
-            return f"{spec.stem}({keys.encode_self(values[0])};{keys.encode_call(spec.name, spec.names[1:], values[1:])})"
+            rest = keys.encode_call(spec.name, spec.names[1:], values[1:])
+            return f"{spec.stem}({keys.encode_self(values[0])};{rest})"
         return f"{spec.stem}({keys.encode_call(spec.name, spec.names, values)})"
 
     def call_of(self, values: tuple[Any, ...], key: str) -> Call:

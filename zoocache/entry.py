@@ -1,6 +1,6 @@
-"""What a store keeps as the body of an entry, opaque to it: the full key, the tags, and the packed value.
+r"""What a store keeps as the body of an entry, opaque to it: the full key, the tags, and the packed value.
 
-    body = msgpack [key: bin (UTF-8, lone surrogates passed), tags: bin (ASCII, joined by "\\n"), payload: bin (codec)]
+    body = msgpack [key: bin (UTF-8, lone surrogates passed), tags: bin (ASCII, joined by "\n"), payload: bin (codec)]
 
 The full key is there because a store finds entries by a hash: on every load it is compared. The tags are there for
 the outer entry of a nested call, and to look at their nodes; the store has their hashes beside the body.

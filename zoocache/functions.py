@@ -23,19 +23,19 @@ __all__ = [
 
 
 def configure(
-    storage_url: str | None | Unset = UNSET,
-    bus_url: str | None | Unset = UNSET,
-    prefix: str | None | Unset = UNSET,
-    default_ttl: float | None | Unset = UNSET,
+    storage_url: str | Unset | None = UNSET,
+    bus_url: str | Unset | None = UNSET,
+    prefix: str | Unset | None = UNSET,
+    default_ttl: float | Unset | None = UNSET,
     read_extend_ttl: bool | Unset = UNSET,
-    prune_after: float | None | Unset = UNSET,
+    prune_after: float | Unset | None = UNSET,
     *,
-    max_age: float | None | Unset = UNSET,
+    max_age: float | Unset | None = UNSET,
     auto_prune_interval: float | Unset = UNSET,
-    max_entries: int | None | Unset = UNSET,
+    max_entries: int | Unset | None = UNSET,
     lmdb_map_size: int | Unset = UNSET,
     flight_timeout: float | Unset = UNSET,
-    shm_size: int | None | Unset = UNSET,
+    shm_size: int | Unset | None = UNSET,
 ) -> None:
     """Settle the settings of this process, before the first use of the cache.
 
@@ -141,7 +141,9 @@ async def get_async(key: str, default: Any = None) -> Any:
     return get(key, default)
 
 
-def set(key: str, value: Any, *, deps: object = None, ttl: float | None = None, max_age: float | None = None) -> None:
+def set(  # noqa: A001  # the name that users of caches look for
+    key: str, value: Any, *, deps: object = None, ttl: float | None = None, max_age: float | None = None
+) -> None:
     """Keep a value under a key, in place of what was there.
 
     Args:

@@ -1,6 +1,6 @@
 """This process's engine: configured once, started by the first use, carried over a fork, let go at exit.
 
-`_lock` guards the three words of the module; a forked child gets a new one. Nothing is started at import: no thread,
+Nothing is started at import: no thread,
 no object, no handler.
 """
 
@@ -21,25 +21,38 @@ from zoocache.storage import Store
 
 log = logging.getLogger("zoocache")
 
-_lock = threading.RLock()
-_settings: Settings | None = None
-_engine: Engine | None = None
-_hooked = False
+
+class _State:
+    """The words of this process.
+
+    Attributes:
+        lock: guards the others; a forked child gets a new one.
+        settings: configured, or in force since the first use.
+        engine: running; None before the first use and after close.
+        hooked: whether fork and exit are watched.
+    """
+
+    lock = threading.RLock()
+    settings: Settings | None = None
+    engine: Engine | None = None
+    hooked = False
+
+
+_state = _State()
 _specs: weakref.WeakSet[Spec] = weakref.WeakSet()
 
 
 def configure(**options: Any) -> None:
     """Settle the settings; see `zoocache.configure`."""
-    global _settings
     settings = settings_from(**options)
-    with _lock:
-        present = _settings
+    with _state.lock:
+        present = _state.settings
         if present is not None and present != settings:
             raise AlreadyConfigured(
                 f"zoocache is configured already, with other settings ({_difference(present, settings)}). configure() "
                 "comes once, before the first use of the cache; tests may call zoocache.reset() in between."
             )
-        _settings = settings
+        _state.settings = settings
 
 
 def _difference(present: Settings, wanted: Settings) -> str:
@@ -50,11 +63,10 @@ def _difference(present: Settings, wanted: Settings) -> str:
 
 def settings() -> Settings:
     """The settings in force: what was configured, else environment and defaults, which are in force from here on."""
-    global _settings
-    with _lock:
-        if _settings is None:
-            _settings = settings_from()
-        return _settings
+    with _state.lock:
+        if _state.settings is None:
+            _state.settings = settings_from()
+        return _state.settings
 
 
 def engine() -> Engine:
@@ -63,29 +75,27 @@ def engine() -> Engine:
     Raises:
         SegmentError, StorageError, ConfigError: it cannot be started.
     """
-    return _engine or _start()
+    return _state.engine or _start()
 
 
 def running() -> Engine | None:
     """The engine of this process, if it was started."""
-    return _engine
+    return _state.engine
 
 
 def _start() -> Engine:
-    global _engine
-    with _lock:
-        if _engine is None:
+    with _state.lock:
+        if _state.engine is None:
             _hook()
             started = Engine(settings(), _open_store)
             started.report = _totals
-            _engine = started
-        return _engine
+            _state.engine = started
+        return _state.engine
 
 
 def _hook() -> None:
-    global _hooked
-    if not _hooked:
-        _hooked = True
+    if not _state.hooked:
+        _state.hooked = True
         os.register_at_fork(after_in_child=_after_fork)
         atexit.register(close)
 
@@ -119,17 +129,15 @@ def _totals() -> tuple[int, int, int]:
 
 def _after_fork() -> None:
     """In a forked child: nothing of the parent's is used."""
-    global _lock
-    _lock = threading.RLock()
-    if _engine is not None:
-        _engine.after_fork()
+    _state.lock = threading.RLock()
+    if _state.engine is not None:
+        _state.engine.after_fork()
 
 
 def close() -> None:
     """Let go of segment and store in order; the next use starts anew with the same settings."""
-    global _engine
-    with _lock:
-        closing, _engine = _engine, None
+    with _state.lock:
+        closing, _state.engine = _state.engine, None
         for spec in list(_specs):
             spec.table.clear()
         if closing is not None:
@@ -138,10 +146,9 @@ def close() -> None:
 
 def reset() -> None:
     """Close, and forget settings and counters; see `zoocache.reset`."""
-    global _settings
-    with _lock:
+    with _state.lock:
         close()
-        _settings = None
+        _state.settings = None
         for spec in list(_specs):
             spec.counters.hits = spec.counters.misses = spec.counters.fills = spec.counters.failures = 0
             spec.forget_hits()

@@ -69,19 +69,16 @@ class TagNode(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What a reader saw, and may keep for as long as `gen` stays.
+    """What a reader saw and may keep; see shm/tables.py.
 
     Attributes:
-        gen: the tables' generation.
-        inserts: the count of inserts under which a missing path stays missing; -1: look for it again each time.
-        nodes: indices of the nodes that exist.
-        missing: the paths that have none.
+        inserts: keep it for as long as the segment's `inserts` is this; -1: not at all.
+        changed: where the `changed` words of the nodes that exist are; no other path has a node, and the floor is not
+            above the `since` that was asked for.
     """
 
-    gen: int
     inserts: int
-    nodes: tuple[int, ...]
-    missing: tuple[Words, ...]
+    changed: tuple[int, ...]
 
 
 class Trie:
@@ -117,26 +114,23 @@ class Trie:
     def _look(self, paths: Iterable[Words], since: int) -> Sight | None:
         words = self.words
         for _ in range(READ_ATTEMPTS):
-            gen = words[H_GEN]
             inserts = words[H_INSERTS]
-            nodes, missing = self._find_all(gen, paths)
-            overtaken = any(words[node + N_CHANGED] > since for node in nodes)
+            gen = words[H_GEN]
+            changed = self._find_all(gen, paths)
+            overtaken = False
+            for index in changed:
+                overtaken |= words[index] > since
             if words[H_GEN] == gen:
                 if overtaken or words[H_FLOOR] > since:
                     return None
-                return Sight(gen, -1 if inserts & 1 else inserts, nodes, missing)
+                return Sight(-1 if inserts & 1 else inserts, changed)
         return None
 
-    def _find_all(self, gen: int, paths: Iterable[Words]) -> tuple[tuple[int, ...], tuple[Words, ...]]:
+    def _find_all(self, gen: int, paths: Iterable[Words]) -> tuple[int, ...]:
+        """Where the `changed` words of the existing nodes are."""
         find = self.tables.find
-        nodes, missing = [], []
-        for path in paths:
-            node = find(gen, *path)
-            if node == MISSING:
-                missing.append(path)
-            else:
-                nodes.append(node)
-        return tuple(nodes), tuple(missing)
+        nodes = [find(gen, high, low) for high, low in paths]
+        return tuple([node + N_CHANGED for node in nodes if node != MISSING])
 
     def overtaken(self, paths: Iterable[Words], since: int) -> bool:
         """Whether a value filled at `since` was overtaken by an invalidation."""
@@ -152,8 +146,8 @@ class Trie:
         return self.segment.lock.run(self._version, paths)
 
     def _version(self, paths: Sequence[Words]) -> int:
-        nodes, _ = self._find_all(self.words[H_GEN], paths)
-        return max([self.words[H_FLOOR], *(self.words[node + N_CHANGED] for node in nodes)])
+        changed = self._find_all(self.words[H_GEN], paths)
+        return max([self.words[H_FLOOR], *(self.words[index] for index in changed)])
 
     def listing(self) -> list[TagNode]:
         """All tags that have a node, in the order of their names."""

@@ -12,7 +12,7 @@ For `def get(user_id, lang="en", *rest, deep=False)` it is
             entry = None
         else:
             if type(user_id) is t0 and … and tuple(map(type, rest)) == t2 and …:
-                if words[SEQ] == seq and left and not active and (until is None or now() < until):
+                if left and not active and (until is None or now() < until) and (words[SEQ] == seq or valid(entry)):
                     left -= 1
                     return value if thaw is None else thaw(value)
                 if again(entry):
@@ -43,11 +43,14 @@ from typing import Any
 
 from zoocache import keys
 from zoocache.engine.fill import ACTIVE
+from zoocache.engine.live import revalidate
 from zoocache.errors import NotCacheable
 from zoocache.shm.layout import H_SEQ
 
 ROUND = 256
 """Hits between two looks around."""
+
+_STARS: dict[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
 
 _TEMPLATE = """
 def make(_zoo_fn, _zoo_deps, _zoo_table, _zoo_again, _zoo_miss, _zoo_active, _zoo_now, _zoo_defaults):
@@ -70,13 +73,14 @@ def make(_zoo_fn, _zoo_deps, _zoo_table, _zoo_again, _zoo_miss, _zoo_active, _zo
     {is_async}def wrapper({parameters}):
         nonlocal _zoo_left
 {escape}        try:
-            _zoo_words, _zoo_seq, _zoo_value, _zoo_thaw, _zoo_until, _zoo_live{targets} = _zoo_entry = _zoo_table[{front}]
+            _zoo_entry = _zoo_table[{front}]
+            _zoo_words, _zoo_seq, _zoo_value, _zoo_thaw, _zoo_until, _zoo_live{targets} = _zoo_entry
         except _zoo_Exception:
             _zoo_entry = None
         else:
             if {types}:
-                if _zoo_words[{seq}] == _zoo_seq and _zoo_left and not _zoo_active and (
-                    _zoo_until is None or _zoo_now() < _zoo_until
+                if _zoo_left and not _zoo_active and (_zoo_until is None or _zoo_now() < _zoo_until) and (
+                    _zoo_words[{seq}] == _zoo_seq or _zoo_valid(_zoo_entry)
                 ):
                     _zoo_left -= 1
                     return _zoo_value if _zoo_thaw is None else _zoo_thaw(_zoo_value)
@@ -158,8 +162,9 @@ def make(
     name = getattr(fn, "__qualname__", repr(fn))
     if any(parameter.name.startswith("_zoo_") for parameter in parameters):
         raise NotCacheable(f"{name}: parameters whose names begin with _zoo_ are taken; rename them")
-    scope: dict[str, Any] = {"_zoo_type": type, "_zoo_tuple": tuple, "_zoo_map": map, "_zoo_Exception": Exception}
-    exec(compile(_source(parameters, is_async), f"<zoocache wrapper of {name}>", "exec"), scope)
+    scope: dict[str, Any] = {"_zoo_type": type, "_zoo_tuple": tuple, "_zoo_map": map, "_zoo_Exception": Exception,
+                             "_zoo_valid": revalidate}  # fmt: skip
+    exec(compile(_source(parameters, is_async), f"<zoocache wrapper of {name}>", "exec"), scope)  # noqa: S102
     defaults = [parameter.default for parameter in parameters]
     parts = scope["make"](fn, deps, table, again, miss, ACTIVE, time.monotonic, defaults)
     return Made(tuple(parameter.name for parameter in parameters), _kinds(parameters), parts)
@@ -213,7 +218,7 @@ def _declared(parameters: list[Parameter]) -> str:
             parts.append("/")
         if kind is Parameter.KEYWORD_ONLY and previous not in (Parameter.KEYWORD_ONLY, Parameter.VAR_POSITIONAL):
             parts.append("*")
-        stars = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}.get(kind, "")
+        stars = _STARS.get(kind, "")
         default = "" if parameter.default is Parameter.empty else f"=_zoo_default_{index}"
         parts.append(f"{stars}{parameter.name}{default}")
         previous = kind
@@ -235,10 +240,6 @@ def _type_checks(parameters: list[Parameter]) -> list[str]:
 def _passed(parameters: list[Parameter]) -> list[str]:
     passed = []
     for index, parameter in enumerate(parameters):
-        form = {
-            Parameter.VAR_POSITIONAL: "*{value}",
-            Parameter.VAR_KEYWORD: "**{value}",
-            Parameter.KEYWORD_ONLY: "{name}={value}",
-        }.get(parameter.kind, "{value}")
-        passed.append(form.format(name=parameter.name, value=f"_zoo_values[{index}]"))
+        by_name = f"{parameter.name}=" if parameter.kind is Parameter.KEYWORD_ONLY else ""
+        passed.append(f"{_STARS.get(parameter.kind, by_name)}_zoo_values[{index}]")
     return passed

@@ -17,21 +17,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
 
 from zoocache import clock
 from zoocache import deps as dependencies
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
 from zoocache.engine.core import Engine
-from zoocache.engine.effects import Compute, Effect, Follow, Pause, Steps, patiently
-from zoocache.engine.fill import Fill, running
+from zoocache.engine.effects import Compute, Follow, Pause, Steps, patiently
+from zoocache.engine.fill import Fill, Running
 from zoocache.engine.keeping import Landed, Prepared
 from zoocache.engine.live import LIVE, THAW, VALUE
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import Busy, DepsFailed, FillFailed, StorageError, ZooCacheError
-from zoocache.flight import ERROR, GIVEN_UP, VALUE as BROUGHT, Flight, Outcome
+from zoocache.flight import ERROR, GIVEN_UP, Flight, Outcome
+from zoocache.flight import VALUE as BROUGHT
 from zoocache.shm import claims
 from zoocache.shm.claims import Claim, Claims
 from zoocache.shm.layout import H_TICKETS
@@ -48,6 +49,7 @@ PROBE_S = 0.05
 
 LONGEST_PAUSE_S = 0.01
 
+T = TypeVar("T")
 Result = tuple[Landed, Any]
 
 
@@ -148,15 +150,16 @@ def _obtain_on_host(engine: Engine, call: Call, flight: Flight) -> Steps[Result]
     return (yield from _compute(engine, call, flight))
 
 
-def _claim(engine: Engine, trie: Trie, high: int, low: int) -> Generator[Effect, Any, tuple[Claim | None, bool]]:
+def _claim(engine: Engine, trie: Trie, high: int, low: int) -> Steps[tuple[Claim | None, bool]]:
     """Lead or find the flight of a digest on this host; (None, True) where nobody can be told of it."""
     segment = trie.segment
     if not segment.shared or not segment.claim_slot():
         return None, True
-    return (yield from _under_lock(engine, trie, lambda: segment.claims.lead(high, low, clock.up_ms()), (None, True)))
+    nobody: tuple[Claim | None, bool] = (None, True)
+    return (yield from _under_lock(engine, trie, lambda: segment.claims.lead(high, low, clock.up_ms()), nobody))
 
 
-def _under_lock(engine: Engine, trie: Trie, action: Callable[[], Any], otherwise: Any) -> Steps[Any]:
+def _under_lock(engine: Engine, trie: Trie, action: Callable[[], T], otherwise: T) -> Steps[T]:
     """`action` under the segment's lock; `otherwise` if it cannot be had.
 
     A call that cannot tell the others of its fill computes all the same: a value twice is better than none.
@@ -245,7 +248,7 @@ def execute(call: Call, fill: Fill) -> Steps[Any]:
     spec = call.spec
     spec.counters.misses += 1
     spec.counters.fills += 1
-    with running(fill):
+    with Running(fill):
         fill.add(spec.tags)
         try:
             if spec.deps is not None:
@@ -261,7 +264,7 @@ def _dependencies(spec: Spec, values: Any) -> Iterable[str]:
     assert spec.deps is not None
     try:
         said = spec.deps(values)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # it is raised again, with its place
         _blame_deps(spec, error)
     try:
         return dependencies.check_deps(said)

@@ -168,7 +168,7 @@ class Engine:
         moment = clock.now()
         if self.store is not None:
             self.store.invalidate(own, moment)
-        targets = [(words_of(path), tag.encode("ascii")) for path, tag in zip(own, tags)]
+        targets = [(words_of(path), tag.encode("ascii")) for path, tag in zip(own, tags, strict=True)]
         self.on_segment(lambda trie: trie.invalidate(targets, moment.wall_ms))
         self._prune_in_passing()
 

@@ -115,7 +115,7 @@ def drive(steps: Steps[T]) -> T:
         while True:
             try:
                 answer = effect.block()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001, PERF203  # the steps decide what becomes of it
                 effect = steps.throw(error)
             else:
                 effect = steps.send(answer)
@@ -131,7 +131,7 @@ async def drive_async(steps: Steps[T]) -> T:
         while True:
             try:
                 answer = await effect.wait()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001, PERF203  # the steps decide what becomes of it
                 effect = steps.throw(error)
             else:
                 effect = steps.send(answer)

@@ -74,8 +74,8 @@ def refuse_recursion(key: str, inside: Fill | None) -> None:
             )
 
 
-class running:
-    """`with running(fill):` makes it the current fill, and gives its tags to the outer one at the end.
+class Running:
+    """`with Running(fill):` makes it the current fill, and gives its tags to the outer one at the end.
 
     The tags are handed on whether the function returned or raised: a caller that catches the exception depends on
     what the failed call had looked at.

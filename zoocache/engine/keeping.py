@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoocache import clock, codec, deps, keys
+from zoocache import clock, codec, deps
 from zoocache import entry as envelope
 from zoocache.engine import fill as fills
 from zoocache.engine.fill import Fill

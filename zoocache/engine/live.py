@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zoocache.engine import fill
-from zoocache.shm.layout import H_FLOOR, H_GEN, H_INSERTS, H_SEQ, N_CHANGED
+from zoocache.shm.layout import H_INSERTS, H_SEQ
 from zoocache.shm.segment import LOCK_FREE
 from zoocache.storage import Life
 from zoocache.trie import Sight, Trie, Words
@@ -57,7 +57,7 @@ class Live:
         tags: for the outer entry of a nested call.
         paths: of all its tags and of its own key.
         trie, since: where and when its fill began, in the host's order.
-        sight: which nodes to look at.
+        sight: which nodes to look at, and for how long (zoocache.trie).
         ttl_s, sliding: its life; `ends_s` is when it expires unless it is touched, `oldest_s` when it does anyhow.
         touched_s: when its ttl last began.
         used: marked by a hit since the hand of the clock last passed.
@@ -189,7 +189,7 @@ class LiveTable:
         if until_s is not None and not self._extend(entry, until_s):
             self.drop(entry)
             return False
-        if entry[WORDS][H_SEQ] != entry[SEQ] and not _revalidate(entry):
+        if entry[WORDS][H_SEQ] != entry[SEQ] and not revalidate(entry):
             self.drop(entry)
             return False
         if fill.ACTIVE:
@@ -285,24 +285,34 @@ def _soft_end_s(live: Live) -> float | None:
     return min(live.ends_s, live.touched_s + live.ttl_s / TOUCH_PARTS)
 
 
-def _revalidate(entry: Entry) -> bool:
-    """Look at the entry's nodes again, by the reader's steps of shm/tables.py: seq first, gen around, floor last."""
-    live: Live = entry[LIVE]
-    words, sight, since = entry[WORDS], live.sight, live.since
+def _revalidate_freely(entry: Entry) -> bool:
+    """Whether an entry is still valid though seq has moved; if so it is noted under the present seq. No lock.
+
+    The reader's steps of shm/tables.py: seq first, the known nodes, `inserts` last.
+    """
+    words, live = entry[WORDS], entry[LIVE]
     seq = words[H_SEQ]
-    gen, inserts, nodes, missing = sight
-    if LOCK_FREE and words[H_GEN] == gen and (not missing or words[H_INSERTS] == inserts):
-        for node in nodes:
-            if words[node + N_CHANGED] > since:
-                return False
-        if words[H_GEN] == gen:
-            if words[H_FLOOR] > since:
-                return False
-            entry[SEQ] = seq
-            return True
-    again = live.trie.look(live.paths, since)
-    if again is None:
+    inserts, changed = live.sight
+    since = live.since
+    for index in changed:
+        if words[index] > since:
+            return False
+    if words[H_INSERTS] == inserts:
+        entry[SEQ] = seq
+        return True
+    return _look_again(entry)
+
+
+def _look_again(entry: Entry) -> bool:
+    """The same from the beginning, all paths; takes the lock where stores may be seen out of order."""
+    live: Live = entry[LIVE]
+    seq = entry[WORDS][H_SEQ]
+    sight = live.trie.look(live.paths, live.since)
+    if sight is None:
         return False
-    live.sight = again
+    live.sight = sight
     entry[SEQ] = seq
     return True
+
+
+revalidate = _revalidate_freely if LOCK_FREE else _look_again

@@ -57,11 +57,14 @@ class Gate(Protocol):
     """What the lock needs of a semaphore; `posix_ipc.Semaphore` has it."""
 
     @property
-    def value(self) -> int: ...
+    def value(self) -> int:
+        """Tokens free."""
 
-    def acquire(self, timeout: float | None = ...) -> None: ...
+    def acquire(self, timeout: float | None = ...) -> None:
+        """Take a token; BusyError with a time-out of 0 if there is none."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Give a token."""
 
 
 class _NotNow(Exception):

@@ -1,7 +1,8 @@
 """Named points: places between two stores where a test may stop or kill this process.
 
 In production `ARMED` is None and a point is one test of a module variable. A test arms points through the
-environment of a child process, for example ZOOCACHE_POINTS="trie.changed=kill" or "lock.held=stop,claim.led=log:/tmp/x":
+environment of a child process, for example ZOOCACHE_POINTS="trie.changed=kill" or
+"lock.held=stop,claim.led=log:PATH":
 
     kill      SIGKILL to oneself
     stop      SIGSTOP to oneself; whoever wants may send SIGCONT

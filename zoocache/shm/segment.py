@@ -58,7 +58,7 @@ LOCK_FREE = os.uname().machine in ("x86_64", "amd64", "AMD64", "i686")
 
 
 class Orphaned(Exception):
-    """The segment has lost its name or its sanity and was retired; attach anew and try again. Never leaves the engine."""
+    """The segment has lost its name or its sanity and was retired: attach anew, try again. Never leaves the engine."""
 
 
 class Segment:
@@ -91,13 +91,13 @@ class Segment:
             Busy: another process kept the lock beyond the time-out.
             Orphaned: the segment was retired.
         """
-        return self.lock.run(self._write, action, args)
+        return self.lock.run(self._checked, action, args)
 
     def try_write(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
         """As `write`, but give up at once, with (False, None), if the lock is taken."""
-        return self.lock.try_run(self._write, action, args)
+        return self.lock.try_run(self._checked, action, args)
 
-    def _write(self, action: Callable[..., T], args: tuple[Any, ...]) -> T:
+    def _checked(self, action: Callable[..., T], args: tuple[Any, ...]) -> T:
         if not self.is_current():
             self.retire()
             raise Orphaned(self.name)
@@ -110,14 +110,8 @@ class Segment:
         return sane and (not self.shared or os.fstat(self._fd).st_nlink > 0)
 
     def retire(self) -> None:
-        """Make all who are attached let go. Needs no lock: each store only makes more of it stale.
-
-        The floor comes before seq is read, so whoever validates under the seq that is read sees the floor.
-        """
-        words = self.words
-        words[at.H_FLOOR] = NEVER
-        words[at.H_STATE] = at.DEAD
-        words[at.H_SEQ] = (words[at.H_SEQ] + 1) & NEVER
+        """Make all who are attached let go. Needs no lock: each store only makes more of it stale."""
+        _retire(self.words)
 
     def claim_slot(self) -> int:
         """The word that names this process in claims; 0 if all slots are taken."""
@@ -303,9 +297,15 @@ def _retire_object(fd: int) -> None:
     if os.fstat(fd).st_size < HEADER_WORDS * WORD:
         return
     with mmap.mmap(fd, HEADER_WORDS * WORD) as header, memoryview(header).cast("Q") as words:
-        words[at.H_FLOOR] = NEVER
-        words[at.H_STATE] = at.DEAD
-        words[at.H_SEQ] = (words[at.H_SEQ] + 1) & NEVER
+        _retire(words)
+
+
+def _retire(words: memoryview) -> None:
+    """Floor and `inserts` come before seq is read, so whoever validates under the seq that is read sees them."""
+    words[at.H_FLOOR] = NEVER
+    words[at.H_INSERTS] = NEVER
+    words[at.H_STATE] = at.DEAD
+    words[at.H_SEQ] = (words[at.H_SEQ] + 1) & NEVER
 
 
 def _unlink(name: str, fd: int) -> None:

@@ -8,20 +8,22 @@ A reader, without a lock:
     2  the nodes it wants in table gen & 1 (a free slot ends the probing: the node is missing)
     3  gen again: another one means that the table may be scratch by now; all that was read is void
     4  floor, last: it is what every missing node counts as changed at
-  It may keep a node's index for as long as gen stays, and may keep "this node is missing" for as long as gen stays
-  and `inserts` is the same even number.
+  If `inserts` was even before step 1, all that it found (where nodes are, which are missing, that the floor is not
+  above a certain number) stays true for as long as `inserts` is that number, since nothing of it changes without
+  moving `inserts`. So the next look may read the `changed` of the nodes it knows, then `inserts`, last, and be done.
 
 A writer, under the segment's lock:
     change       N_AT, N_CHANGED (one store: true)
     insert       inserts + 1 (odd) if it is even; text, N_LOW, N_CHANGED, N_AT, N_TEXT; N_HIGH (published); count;
                  inserts + 1 (even)
-    replace      all survivors into the scratch table, its count and use; floor; gen + 1 (one store: true)
+    replace      all survivors into the scratch table, its count and use; inserts + 1 (odd) if it is even; floor;
+                 gen + 1 (one store: true); inserts + 1 (even)
 
 Crash argument. A change is one store. An insert that dies before N_HIGH leaves a free slot with words in it, which
 the next insert overwrites, and after it a node that is whole; in both cases `inserts` stays odd, and a reader never
 keeps "missing" while it is odd, so it cannot overlook that node. The next insert leaves it odd until it is done. The
 count may then be one short, which only makes the table full one node later. A replacement that dies before gen leaves
-scratch, or a floor that is too high: more is computed anew, nothing is stale. The floor comes before the flip: the
+scratch, or a floor that is too high and `inserts` odd: more is computed anew, nothing is stale. The floor comes before the flip: the
 other way round a reader could see the new table without the nodes that were dropped and the old floor.
 
 The order of `inserts` and N_HIGH matters on both sides: with one increment before, a reader could look between it and
@@ -104,7 +106,7 @@ class Tables:
         return not full and self._words[H_USED + active] + text_bytes <= self.layout.arena
 
     def begin_inserts(self) -> None:
-        """Writer, under the lock: from here on nobody keeps "missing"."""
+        """Writer, under the lock: from here on nobody keeps where nodes are, or that they are missing."""
         words = self._words
         if not words[H_INSERTS] & 1:
             words[H_INSERTS] += 1
@@ -180,12 +182,14 @@ class Tables:
         words[H_USED + scratch] = len(texts)
         if points.ARMED:
             points.reach("prune.copied")
+        self.begin_inserts()
         words[H_FLOOR] = max(words[H_FLOOR], floor, lost)
         if points.ARMED:
             points.reach("prune.floored")
         words[H_GEN] += 1
         if points.ARMED:
             points.reach("prune.flipped")
+        self.end_inserts()
 
 
 def _built(survivors: Iterable[Node], capacity: int) -> tuple[array[int], bytearray, int, int]:
