@@ -32,7 +32,7 @@ def test_defaults() -> None:
     assert settings.storage_path is None
     assert (None, None, None, None) == (settings.prefix, settings.default_ttl, settings.max_age, settings.prune_after)
     assert (True, 60.0, 30.0) == (settings.read_extend_ttl, settings.auto_prune_interval, settings.flight_timeout)
-    assert (None, 1 << 30, 16 << 20) == (settings.max_entries, settings.lmdb_map_size, settings.shm_size)
+    assert (None, 1 << 30, None) == (settings.max_entries, settings.lmdb_map_size, settings.shm_size)
 
 
 GOOD = [
@@ -217,7 +217,7 @@ def test_a_relative_path_needs_a_directory(tmp_path: Path, monkeypatch: pytest.M
 
 def test_equal_settings_mean_the_same_cache() -> None:
     """3600 and 3600.0, None and the default it stands for, are the same settings; another value is not."""
-    same = settings_from(default_ttl=3600.0, storage_url="memory://", shm_size=16 << 20)
+    same = settings_from(default_ttl=3600.0, storage_url="memory://")
     assert settings_from(default_ttl=3600, storage_url=None, shm_size=None) == same
     assert settings_from(default_ttl=3601) != same
 

@@ -47,6 +47,11 @@ def boot_id() -> int:
 _boot = boot_id()
 
 
+def wall_ms() -> int:
+    """Milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
+
+
 def up_ms() -> int:
     """Milliseconds since the boot."""
     return time.clock_gettime_ns(_UP_CLOCK) // 1_000_000
@@ -54,7 +59,7 @@ def up_ms() -> int:
 
 def now() -> Now:
     """This moment."""
-    return Now(time.time_ns() // 1_000_000, up_ms(), _boot)
+    return Now(wall_ms(), up_ms(), _boot)
 
 
 def hlc_next(last: int, wall_ms: int) -> int:

@@ -63,7 +63,7 @@ class Settings:
         max_entries: how many entries are kept, in LMDB by all processes together; None for no limit.
         lmdb_map_size: bytes that an LMDB storage may take.
         flight_timeout: seconds a follower waits for the leader of its flight.
-        shm_size: bytes of the host's segment, if it is to be made.
+        shm_size: bytes of the host's segment, if it is to be made; None for 16 MiB, or less where there is no room.
     """
 
     storage_url: str = "memory://"
@@ -77,7 +77,7 @@ class Settings:
     max_entries: int | None = None
     lmdb_map_size: int = GIB
     flight_timeout: float = 30.0
-    shm_size: int = 16 * MIB
+    shm_size: int | None = None
 
     @property
     def storage_kind(self) -> str:
@@ -255,8 +255,8 @@ def _optional(check: Callable[[Any, str], object]) -> Callable[[Any, str], objec
     return lambda value, name: None if value is None else check(value, name)
 
 
-def _shm_size(value: object, name: str) -> int:
-    return Settings.shm_size if value is None else _whole(MIN_SHM_SIZE, TIB, "bytes")(value, name)
+def _shm_size(value: object, name: str) -> int | None:
+    return None if value is None else _whole(MIN_SHM_SIZE, TIB, "bytes")(value, name)
 
 
 _BOOLS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)

@@ -44,8 +44,8 @@ class Flight:
         self.key = key
         self.outcome: Outcome | None = None
         self.overtaken = False  # the key was set anew meanwhile: what comes of this is not kept
-        self.wakers: list[Callable[[], object]] = []
-        self.waits_for: set[Flight] = set()  # flights that this one's function waits for
+        self.wakers: list[Callable[[], object]] | None = None
+        self.waits_for: set[Flight] | None = None  # flights that this one's function waits for
 
 
 class Flights:
@@ -97,15 +97,16 @@ class Flights:
                     "would wait for it; neither could ever end"
                 )
             for other in mine:
-                other.waits_for.add(flight)
-            flight.wakers.append(waker)
+                other.waits_for = {flight, *(other.waits_for or ())}
+            flight.wakers = [*(flight.wakers or ()), waker]
             return True
 
     def stop_waiting(self, flight: Flight, waiting: Iterable[Flight]) -> None:
         """The caller waits no more, whatever came of it."""
         with self._mutex:
             for other in waiting:
-                other.waits_for.discard(flight)
+                if other.waits_for is not None:
+                    other.waits_for.discard(flight)
 
     def end(self, flight: Flight, outcome: Outcome) -> None:
         """The leader's last act: wake all who wait."""
@@ -113,8 +114,8 @@ class Flights:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
             flight.outcome = outcome
-            wakers, flight.wakers = flight.wakers, []
-        for wake in wakers:
+            wakers, flight.wakers = flight.wakers, None
+        for wake in wakers or ():
             wake()
 
     def replace(self, flight: Flight) -> None:
@@ -145,5 +146,5 @@ def _all_behind(flight: Flight) -> set[Flight]:
         one = frontier.pop()
         if one not in found:
             found.add(one)
-            frontier.extend(one.waits_for)
+            frontier.extend(one.waits_for or ())
     return found

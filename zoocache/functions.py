@@ -80,7 +80,7 @@ def invalidate(*tags: str) -> None:
         StorageError: the storage could not be told.
     """
     if tags:
-        runtime.engine().invalidate([dependencies.check_tag(tag) for tag in tags])
+        runtime.engine().invalidate(tags)
 
 
 async def invalidate_async(*tags: str) -> None:

@@ -102,7 +102,7 @@ def _hook() -> None:
 
 def _open_store(settings: Settings) -> Store | None:
     """The store that the settings name."""
-    if settings.storage_kind == "memory":
+    if settings.storage_path is None:
         return None
     from zoocache.storage.lmdb import LmdbStore
 
@@ -138,8 +138,7 @@ def close() -> None:
     """Let go of segment and store in order; the next use starts anew with the same settings."""
     with _state.lock:
         closing, _state.engine = _state.engine, None
-        for spec in list(_specs):
-            spec.table.clear()
+        _empty_front_tables()
         if closing is not None:
             closing.close()
 
@@ -149,6 +148,15 @@ def reset() -> None:
     with _state.lock:
         close()
         _state.settings = None
-        for spec in list(_specs):
-            spec.counters.hits = spec.counters.misses = spec.counters.fills = spec.counters.failures = 0
-            spec.forget_hits()
+        _forget_counters()
+
+
+def _empty_front_tables() -> None:
+    for spec in list(_specs):
+        spec.table.clear()
+
+
+def _forget_counters() -> None:
+    for spec in list(_specs):
+        spec.counters.hits = spec.counters.misses = spec.counters.fills = spec.counters.failures = 0
+        spec.forget_hits()

@@ -54,6 +54,20 @@ def words_of(path: bytes) -> Words:
     return high or 1, low  # 0 marks a free slot
 
 
+Target = tuple[int, int, bytes]
+"""What an invalidation changes: the words of a path, and its text for listings (b"" where there is none to list)."""
+
+
+@lru_cache(maxsize=4096)
+def target_of(tag: str) -> Target:
+    """A valid tag as a target.
+
+    Raises:
+        InvalidTag: the tag breaks the rules.
+    """
+    return (*words_of(deps.own_path(deps.check_tag(tag))), tag.encode("ascii"))
+
+
 class TagNode(NamedTuple):
     """One invalidated tag, for listings.
 
@@ -79,6 +93,10 @@ class Sight(NamedTuple):
 
     inserts: int
     changed: tuple[int, ...]
+
+
+UNSEEN = Sight(-1, ())
+"""The sight of one who has not looked: it must be replaced at the next look."""
 
 
 class Trie:
@@ -157,11 +175,11 @@ class Trie:
 
     # Writing: under the segment's lock.
 
-    def invalidate(self, targets: Sequence[tuple[Words, bytes]], wall_ms: int) -> int:
+    def invalidate(self, targets: Sequence[Target], wall_ms: int) -> int:
         """Make `targets` and all below them changed now, under one number.
 
         Args:
-            targets: (path, text) each; the text is for listings, b"" where there is nothing to list.
+            targets: what to change.
             wall_ms: the wall clock.
 
         Returns:
@@ -171,24 +189,24 @@ class Trie:
             Busy: the lock stayed with another; nothing was changed.
             Orphaned: the segment was retired.
         """
-        return self.segment.write(self._invalidate, targets, wall_ms)
+        return self.segment.lock.run(self._invalidate, targets, wall_ms)
 
-    def _invalidate(self, targets: Sequence[tuple[Words, bytes]], wall_ms: int) -> int:
+    def _invalidate(self, targets: Sequence[Target], wall_ms: int) -> int:
+        self.segment.insist_on_currency()
         words = self.words
         new = words[H_SEQ] + 1
         words[H_HLC] = at = clock.hlc_next(words[H_HLC], wall_ms)
         find, gen = self.tables.find, words[H_GEN]
-        unborn = []
+        unborn: list[Target] = []
         for target in targets:
-            (high, low), _ = target
-            node = find(gen, high, low)
+            node = find(gen, target[0], target[1])
             if node == MISSING:
                 unborn.append(target)
             else:
                 words[node + N_AT] = at
                 words[node + N_CHANGED] = new
         if unborn:
-            self._insert([Node(high, low, new, at, text) for (high, low), text in dict(unborn).items()], new)
+            self._insert([Node(high, low, new, at, text) for high, low, text in dict.fromkeys(unborn)], new)
         if points.ARMED:
             points.reach("trie.changed")
         words[H_SEQ] = new

@@ -33,7 +33,7 @@ from zoocache.engine.spec import Call, Spec
 from zoocache.errors import Busy, DepsFailed, FillFailed, StorageError, ZooCacheError
 from zoocache.flight import ERROR, GIVEN_UP, Flight, Outcome
 from zoocache.flight import VALUE as BROUGHT
-from zoocache.shm import claims
+from zoocache.shm import claims, points
 from zoocache.shm.claims import Claim, Claims
 from zoocache.shm.layout import H_TICKETS
 from zoocache.shm.segment import Orphaned
@@ -153,7 +153,7 @@ def _obtain_on_host(engine: Engine, call: Call, flight: Flight) -> Steps[Result]
 def _claim(engine: Engine, trie: Trie, high: int, low: int) -> Steps[tuple[Claim | None, bool]]:
     """Lead or find the flight of a digest on this host; (None, True) where nobody can be told of it."""
     segment = trie.segment
-    if not segment.shared or not segment.claim_slot():
+    if not segment.shared or not segment.claim_slot(clock.wall_ms()):
         return None, True
     nobody: tuple[Claim | None, bool] = (None, True)
     return (yield from _under_lock(engine, trie, lambda: segment.claims.lead(high, low, clock.up_ms()), nobody))
@@ -222,6 +222,8 @@ def _compute(engine: Engine, call: Call, flight: Flight) -> Steps[Result]:
     begun = keeping.begin(engine)
     fill = Fill(call.key, fills.current(), flight)
     value = yield from execute(call, fill)
+    if points.ARMED:
+        points.reach("engine.filled")
     prepared = keeping.prepare_result(engine, call, fill, value, begun)
     if flight.overtaken:
         return prepared.landed, value

@@ -27,7 +27,7 @@ from zoocache.errors import Busy, StorageError, StorageIsFull
 from zoocache.flight import Flights
 from zoocache.shm.segment import Orphaned, attach
 from zoocache.storage import Life, Store
-from zoocache.trie import Trie, words_of
+from zoocache.trie import Trie, target_of, words_of
 
 log = logging.getLogger("zoocache")
 T = TypeVar("T")
@@ -69,6 +69,8 @@ class Engine:
         self._reattaching = threading.RLock()
         self._looked_s = 0.0
         self._warned_s = -WARN_S
+        self._prunes = bool(settings.prune_after_ms)
+        self._lives: dict[tuple[float | None, float | None], Life] = {}
 
     # The segment.
 
@@ -102,15 +104,14 @@ class Engine:
         if not trie.segment.is_current():
             trie.segment.retire()
             self.reattach(trie)
-        elif trie.segment.claim_slot():
+        elif trie.segment.claim_slot(clock.wall_ms()):
             trie.segment.slots.report(*self.report(), clock.up_ms())
-        self._prune_in_passing()
+        if self._prunes:
+            self._prune_in_passing()
 
     def _prune_in_passing(self) -> None:
         """The automatic prune, by one process of the host at a time, if it is due and nobody is writing."""
         settings, store = self.settings, self.store
-        if not settings.prune_after_ms:
-            return
         moment = clock.now()
         dropped = self.on_segment(
             lambda trie: trie.prune_if_due(settings.prune_after_ms, settings.auto_prune_interval_ms, moment)
@@ -139,6 +140,13 @@ class Engine:
 
     def life_of(self, ttl_s: float | None, max_age_s: float | None) -> Life:
         """The life of an entry with these options; None: the configuration's."""
+        options = (ttl_s, max_age_s)
+        life = self._lives.get(options)
+        if life is None:
+            life = self._lives[options] = self._life_of(ttl_s, max_age_s)
+        return life
+
+    def _life_of(self, ttl_s: float | None, max_age_s: float | None) -> Life:
         settings = self.settings
         ttl_ms = settings.default_ttl_ms if ttl_s is None else _ms(ttl_s)
         age_ms = settings.max_age_ms if max_age_s is None else _ms(max_age_s)
@@ -163,19 +171,26 @@ class Engine:
     # Mutations.
 
     def invalidate(self, tags: Sequence[str]) -> None:
-        """Overtake everything that depends on the tags or on anything below them. The tags are checked already."""
-        own = [deps.own_path(tag) for tag in tags]
-        moment = clock.now()
+        """Overtake everything that depends on the tags or on anything below them.
+
+        Raises:
+            InvalidTag: a tag breaks the rules; nothing was invalidated.
+        """
+        targets = [target_of(tag) if type(tag) is str else target_of(deps.check_tag(tag)) for tag in tags]
         if self.store is not None:
-            self.store.invalidate(own, moment)
-        targets = [(words_of(path), tag.encode("ascii")) for path, tag in zip(own, tags, strict=True)]
-        self.on_segment(lambda trie: trie.invalidate(targets, moment.wall_ms))
-        self._prune_in_passing()
+            self.store.invalidate([deps.own_path(tag) for tag in tags], clock.now())
+        wall_ms = clock.wall_ms()
+        try:
+            self.trie.invalidate(targets, wall_ms)
+        except Orphaned:
+            self.on_segment(lambda trie: trie.invalidate(targets, wall_ms))
+        if self._prunes:
+            self._prune_in_passing()
 
     def overtake_key(self, digest: bytes) -> int:
         """Make what is live under a key stale in every process; returns the host's number of that."""
-        target = [(words_of(digest), b"")]
-        return self.on_segment(lambda trie: trie.invalidate(target, clock.now().wall_ms))
+        target = (*words_of(digest), b"")
+        return self.on_segment(lambda trie: trie.invalidate([target], clock.wall_ms()))
 
     def delete(self, key: str) -> bool:
         """Drop a key everywhere on the host; whether a valid entry was there."""

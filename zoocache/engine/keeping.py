@@ -20,7 +20,7 @@ from zoocache.engine.spec import Call
 from zoocache.errors import StorageError, UnkeepableResult
 from zoocache.shm import points
 from zoocache.storage import Life, Loaded, Stamp
-from zoocache.trie import Trie, Words, words_of
+from zoocache.trie import UNSEEN, Trie, Words, words_of
 
 if TYPE_CHECKING:
     from zoocache.engine.core import Engine
@@ -140,7 +140,8 @@ def make_live(engine: Engine, prepared: Prepared) -> None:
     if trie is not engine.trie or (engine.store is not None and not trie.segment.shared):
         return
     seq = trie.seq()
-    sight = trie.look(landed.paths, landed.since)
+    # Nothing has changed since the fill began: not overtaken, and the nodes are looked at when something does.
+    sight = UNSEEN if seq == landed.since else trie.look(landed.paths, landed.since)
     if sight is None:
         return
     live = Live()

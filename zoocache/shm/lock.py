@@ -67,10 +67,6 @@ class Gate(Protocol):
         """Give a token."""
 
 
-class _NotNow(Exception):
-    """`try_run` found the lock taken."""
-
-
 class Lock:
     """A lock among the processes and threads of a host; see the head of this file.
 
@@ -122,20 +118,6 @@ class Lock:
             Busy: another process kept the lock for longer than the time-out, or this very thread is inside
                 already (a signal handler or a finalizer that interrupted a write).
         """
-        return self._run(self._enter, action, args)
-
-    def try_run(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
-        """Call `action(*args)` if the lock is free at this moment; wait for nobody.
-
-        Returns:
-            (True, what the action returns), or (False, None) if somebody holds the lock.
-        """
-        try:
-            return True, self._run(self._enter_at_once, action, args)
-        except _NotNow:
-            return False, None
-
-    def _run(self, enter: Callable[[int], None], action: Callable[..., T], args: tuple[Any, ...]) -> T:
         # No loop in this frame: CPython may skip a `finally` when a signal handler raises at a loop's back edge.
         # The outer finally repeats the unlock, so that an exception inside the inner one leaks nothing; each step
         # may be repeated without harm. Who is inside already is turned away before `try`: its own finally unlocks.
@@ -144,12 +126,24 @@ class Lock:
             raise Busy(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
         try:
             try:
-                enter(fd)
+                self._enter(fd)
                 return action(*args)
             finally:
                 self._leave(fd)
         finally:
-            self._leave(fd)
+            if self._threads._is_owned():  # type: ignore[attr-defined]
+                self._leave(fd)
+
+    def try_run(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
+        """Call `action(*args)` if the lock is free at this moment; wait for nobody.
+
+        Returns:
+            (True, what the action returns), or (False, None) if somebody holds the lock.
+        """
+        try:
+            return True, at_once(self.run, action, *args)
+        except Busy:
+            return False, None
 
     def _enter(self, fd: int) -> None:
         if not self._threads.acquire(False) and not self._threads.acquire(timeout=self._patience_s()):
@@ -168,25 +162,19 @@ class Lock:
         if points.ARMED:
             points.reach("lock.held")
 
-    def _enter_at_once(self, fd: int) -> None:
-        if not self._threads.acquire(False) or not _try_flock(fd):
-            raise _NotNow
-        if self._gate is not None:
-            _drain(self._gate)
-
     def _wait(self, fd: int) -> None:
         start = time.monotonic()
         patience = start + PATIENCE_S
         deadline = start + self._patience_s()
         for pause_s in pauses():
-            if time.monotonic() >= deadline:
-                raise self._busy()
-            time.sleep(pause_s)
             now = time.monotonic()
-            if now >= patience or self._gate is None or _take_token(self._gate):
+            if now >= min(patience, deadline) or self._gate is None or _take_token(self._gate):
                 if _try_flock(fd):
                     return
                 patience = now + PATIENCE_S
+            if now >= deadline:
+                raise self._busy()
+            time.sleep(pause_s)
 
     def _patience_s(self) -> float:
         return getattr(_mood, "timeout_s", self._timeout_s)

@@ -23,8 +23,9 @@ Crash argument. A change is one store. An insert that dies before N_HIGH leaves 
 the next insert overwrites, and after it a node that is whole; in both cases `inserts` stays odd, and a reader never
 keeps "missing" while it is odd, so it cannot overlook that node. The next insert leaves it odd until it is done. The
 count may then be one short, which only makes the table full one node later. A replacement that dies before gen leaves
-scratch, or a floor that is too high and `inserts` odd: more is computed anew, nothing is stale. The floor comes before the flip: the
-other way round a reader could see the new table without the nodes that were dropped and the old floor.
+scratch, or a floor that is too high and `inserts` odd: more is computed anew, nothing is stale. The floor comes
+before the flip: the other way round a reader could see the new table without the nodes that were dropped and the old
+floor.
 
 The order of `inserts` and N_HIGH matters on both sides: with one increment before, a reader could look between it and
 N_HIGH and keep "missing"; with one after, a writer killed in between would leave a node that nobody looks for.

@@ -1,0 +1,258 @@
+"""The shared-memory object behind a segment: found or made, proved to be ours and whole, mapped, removed.
+
+Attaching, so that nobody ever trusts a half-made, foreign or forgotten object:
+
+    1  shm_open with O_CREAT and 0600, never with posix_ipc's `size` (it resizes a live object)
+    2  owner, mode, type, link count
+    3  a kernel lock on the byte LOCK_ATTACHED: exclusive if one is alone, else shared
+    4  the name must still lead to this object, else begin again
+    5  alone: an empty object is sized (posix_fallocate: ftruncate alone would let a later store die of SIGBUS on a
+       full tmpfs) and its header written, H_MAGIC last; an unsound one is unlinked, never reused, so that a mapping
+       that somebody still has stays what it was; a sound one is taken as it is
+       not alone: an unsound one is retired and unlinked
+    6  the lock becomes shared and is kept for life: the kernel counts the attached
+
+Crash argument: killed anywhere before H_MAGIC, the object is unsound, and the next who is alone replaces it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import mmap
+import os
+import secrets
+import time
+
+import posix_ipc
+
+from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
+from zoocache.shm import identity, kernel, points
+from zoocache.shm import layout as at
+from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, LAYOUT, MAGIC, MIN_SIZE, WORD, Layout, layout_of
+from zoocache.shm.lock import Lock
+
+log = logging.getLogger("zoocache")
+
+CREATION_S = 5.0
+"""How long a newcomer waits for whoever is making the object."""
+
+NEVER = 2**64 - 1
+
+
+def open_object(name: str) -> int | None:
+    """A description of the object, made if need be; None where there is no shared memory at all."""
+    try:
+        return int(posix_ipc.SharedMemory(name, posix_ipc.O_CREAT, 0o600).fd)
+    except posix_ipc.PermissionsError as error:
+        raise SegmentRefused(
+            errno.EACCES,
+            f"shared-memory object {name} cannot be opened: {error}. It belongs to another user, or "
+            f"{identity.SHM_DIR} is closed to this one; configure another prefix or ask for the right to use it.",
+        ) from error
+    except (posix_ipc.ExistentialError, OSError) as error:
+        if not os.path.isdir(identity.SHM_DIR) or getattr(error, "errno", None) == errno.ENOSYS:
+            return None
+        raise SegmentError(getattr(error, "errno", 0), f"shared-memory object {name}: {error}") from error
+
+
+def settle(name: str, fd: int, size: int | None) -> bool:
+    """Steps 2 to 6 of the head of this file; False: begin again."""
+    try:
+        identity.refuse_foreign(os.fstat(fd), name)
+        if kernel.try_exclusive(fd, at.LOCK_ATTACHED):
+            return _settle_alone(name, fd, size) and kernel.try_shared(fd, at.LOCK_ATTACHED)
+        return _settle_among_others(name, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _settle_alone(name: str, fd: int, size: int | None) -> bool:
+    if not _has_name(name, fd):
+        return False
+    actual = os.fstat(fd).st_size
+    if actual == 0:
+        _create(name, fd, size)
+        return True
+    if not _is_sound(fd):
+        log.warning("zoocache: segment %s is damaged or of another make; it is replaced", name)
+    elif size is None or size == actual:
+        return True
+    unlink(name, fd)
+    return False
+
+
+def _settle_among_others(name: str, fd: int) -> bool:
+    deadline = time.monotonic() + CREATION_S
+    while not kernel.try_shared(fd, at.LOCK_ATTACHED):
+        if time.monotonic() > deadline:
+            raise SegmentError(errno.ETIMEDOUT, f"segment {name}: whoever creates it has stopped; resume or end it")
+        time.sleep(0.001)
+    if not _has_name(name, fd):
+        return False
+    if _is_sound(fd):
+        return True
+    log.warning("zoocache: segment %s is damaged while in use; it is replaced", name)
+    _retire_object(fd)
+    unlink(name, fd)
+    return False
+
+
+def _has_name(name: str, fd: int) -> bool:
+    try:
+        return os.stat(identity.segment_file(name)).st_ino == os.fstat(fd).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _is_sound(fd: int) -> bool:
+    size = os.fstat(fd).st_size
+    if size < MIN_SIZE or size % WORD:
+        return False
+    with mmap.mmap(fd, HEADER_WORDS * WORD) as header, memoryview(header).cast("Q") as words:
+        return is_sound_header(words.tolist(), size)
+
+
+def is_sound_header(words: list[int], size: int) -> bool:
+    """Whether a header can be that of a segment of `size` bytes of this layout."""
+    parts: Layout = layout_of(size)
+    fixed = {
+        at.H_MAGIC: MAGIC, at.H_LAYOUT: LAYOUT, at.H_SIZE: size, at.H_STATE: at.LIVE, at.H_NODES: parts.nodes,
+        at.H_ARENA: parts.arena, at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims,
+    }  # fmt: skip
+    return (
+        all(words[index] == value for index, value in fixed.items())
+        and words[at.H_FLOOR] <= words[at.H_SEQ] + 1
+        and max(words[at.H_COUNT], words[at.H_COUNT + 1]) <= parts.nodes
+        and max(words[at.H_USED], words[at.H_USED + 1]) <= parts.arena
+    )
+
+
+def _retire_object(fd: int) -> None:
+    """`Segment.retire` for an object that is not attached, if it still has a header to write to."""
+    if os.fstat(fd).st_size < HEADER_WORDS * WORD:
+        return
+    with mmap.mmap(fd, HEADER_WORDS * WORD) as header, memoryview(header).cast("Q") as words:
+        retire(words)
+
+
+def retire(words: memoryview) -> None:
+    """Make all who read these words let go.
+
+    Floor and `inserts` come before seq is read, so whoever validates under the seq that is read sees them.
+    """
+    words[at.H_FLOOR] = NEVER
+    words[at.H_INSERTS] = NEVER
+    words[at.H_STATE] = at.DEAD
+    words[at.H_SEQ] = (words[at.H_SEQ] + 1) & NEVER
+
+
+def unlink(name: str, fd: int) -> None:
+    """Remove the name if it still leads to this object: two who want that must not remove a newcomer's."""
+    object_lock = kernel.reopen(fd)
+    try:
+        Lock(lambda: object_lock, None, f"segment {name}").run(_unlink_mine, name, fd)
+    finally:
+        os.close(object_lock)
+
+
+def _unlink_mine(name: str, fd: int) -> None:
+    if _has_name(name, fd):
+        posix_ipc.unlink_shared_memory(name)
+
+
+def _create(name: str, fd: int, size: int | None) -> None:
+    if size is not None:
+        _allocate_or_unlink(name, fd, size)
+        write_header(fd, size)
+        return
+    size = DEFAULT_SIZE
+    while size > MIN_SIZE and not _try_allocate(fd, size):
+        size //= 2
+    _allocate_or_unlink(name, fd, size)
+    if size < DEFAULT_SIZE:
+        log.warning("zoocache: %s has little room; segment %s is %d KiB", identity.SHM_DIR, name, size // 1024)
+    write_header(fd, size)
+
+
+def _allocate_or_unlink(name: str, fd: int, size: int) -> None:
+    try:
+        allocate(fd, name, size)
+    except SegmentTooSmall:
+        unlink(name, fd)
+        raise
+
+
+def _try_allocate(fd: int, size: int) -> bool:
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        os.ftruncate(fd, 0)
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
+            raise
+        return False
+    return True
+
+
+def allocate(fd: int, name: str, size: int) -> None:
+    """Give the object its room, all of it.
+
+    Raises:
+        SegmentTooSmall: there is not so much.
+    """
+    if not _try_allocate(fd, size):
+        raise SegmentTooSmall(
+            errno.ENOSPC,
+            f"{identity.SHM_DIR} has no room for segment {name} of {size} bytes; enlarge it or configure a smaller "
+            f"shm_size (at least {MIN_SIZE})",
+        )
+    if points.ARMED:
+        points.reach("segment.sized")
+
+
+def write_header(fd: int, size: int) -> None:
+    """Write the header of a new segment, H_MAGIC last."""
+    parts = layout_of(size)
+    with mmap.mmap(fd, HEADER_WORDS * WORD) as header, memoryview(header).cast("Q") as words:
+        values = {
+            at.H_LAYOUT: LAYOUT, at.H_SIZE: size, at.H_INCARNATION: secrets.randbits(64), at.H_STATE: at.LIVE,
+            at.H_NODES: parts.nodes, at.H_ARENA: parts.arena, at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims,
+        }  # fmt: skip
+        for index, value in values.items():
+            words[index] = value
+        if points.ARMED:
+            points.reach("segment.headed")
+        words[at.H_MAGIC] = MAGIC
+        if points.ARMED:
+            points.reach("segment.live")
+
+
+def map_object(fd: int, size: int) -> mmap.mmap:
+    """Map the object through a description that carries no lock: mmap keeps a duplicate of its descriptor, and in a
+    forked child that duplicate would keep the locks of a dead parent alive."""
+    unlocked = kernel.reopen(fd)
+    try:
+        return mmap.mmap(unlocked, size)
+    finally:
+        os.close(unlocked)
+
+
+def open_gate(name: str) -> posix_ipc.Semaphore | None:
+    """The semaphore in front of a segment's lock, made if need be; None where there is no room for one.
+
+    Raises:
+        SegmentRefused: it is not ours. SegmentError: whatever else the system says.
+    """
+    gate = identity.gate_name(name)
+    try:
+        semaphore = posix_ipc.Semaphore(gate, posix_ipc.O_CREAT, 0o600, 1)
+    except posix_ipc.PermissionsError as error:
+        raise SegmentRefused(errno.EACCES, f"semaphore {gate} cannot be opened: {error}; it is not ours") from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return None  # the flock alone is as safe, and polled
+        raise SegmentError(error.errno, f"semaphore {gate}: {error}") from error
+    if os.path.exists(identity.gate_file(gate)):
+        identity.refuse_foreign(os.stat(identity.gate_file(gate)), gate)
+    return semaphore
