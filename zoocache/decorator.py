@@ -256,6 +256,7 @@ class _Caller:
         if entry is not None:
             self.put_in_front(engine, entry, values)
         engine.look_around()
+        engine.prune_in_passing()
 
     def put_in_front(self, engine: Engine, entry: Entry, values: tuple[Any, ...]) -> None:
         """Let the wrapper find an entry by these values, if they fit."""

@@ -128,10 +128,18 @@ def _totals() -> tuple[int, int, int]:
 
 
 def _after_fork() -> None:
-    """In a forked child: nothing of the parent's is used."""
+    """In a forked child: nothing of the parent's is used, and the counts begin anew."""
     _state.lock = threading.RLock()
-    if _state.engine is not None:
-        _state.engine.after_fork()
+    _forget_counters()
+    engine = _state.engine
+    if engine is None:
+        return
+    try:
+        engine.after_fork()
+    except OSError as error:  # no descriptor left: the next use starts an engine of its own, and says so if it cannot
+        log.warning("zoocache: a forked child could not attach: %s", error)
+        _state.engine = None
+        _empty_front_tables()
 
 
 def close() -> None:

@@ -12,7 +12,8 @@ For `def get(user_id, lang="en", *rest, deep=False)` it is
             entry = None
         else:
             if type(user_id) is t0 and … and tuple(map(type, rest)) == t2 and …:
-                if left and not active and (until is None or now() < until) and (words[SEQ] == seq or valid(entry)):
+                if left and (no fill is active, or the caller is in none) and (until is None or now() < until)
+                        and (words[SEQ] == seq or valid(entry)):
                     left -= 1
                     return value if thaw is None else thaw(value)
                 if again(entry):
@@ -42,7 +43,7 @@ from inspect import Parameter
 from typing import Any
 
 from zoocache import keys
-from zoocache.engine.fill import ACTIVE
+from zoocache.engine.fill import ACTIVE, inside
 from zoocache.engine.live import revalidate
 from zoocache.errors import NotCacheable
 from zoocache.shm.layout import H_SEQ
@@ -79,8 +80,11 @@ def make(_zoo_fn, _zoo_deps, _zoo_table, _zoo_again, _zoo_miss, _zoo_active, _zo
             _zoo_entry = None
         else:
             if {types}:
-                if _zoo_left and not _zoo_active and (_zoo_until is None or _zoo_now() < _zoo_until) and (
-                    _zoo_words[{seq}] == _zoo_seq or _zoo_valid(_zoo_entry)
+                if (
+                    _zoo_left
+                    and (not _zoo_active or _zoo_inside() is None)
+                    and (_zoo_until is None or _zoo_now() < _zoo_until)
+                    and (_zoo_words[{seq}] == _zoo_seq or _zoo_valid(_zoo_entry))
                 ):
                     _zoo_left -= 1
                     return _zoo_value if _zoo_thaw is None else _zoo_thaw(_zoo_value)
@@ -162,8 +166,14 @@ def make(
     name = getattr(fn, "__qualname__", repr(fn))
     if any(parameter.name.startswith("_zoo_") for parameter in parameters):
         raise NotCacheable(f"{name}: parameters whose names begin with _zoo_ are taken; rename them")
-    scope: dict[str, Any] = {"_zoo_type": type, "_zoo_tuple": tuple, "_zoo_map": map, "_zoo_Exception": Exception,
-                             "_zoo_valid": revalidate}  # fmt: skip
+    scope: dict[str, Any] = {
+        "_zoo_type": type,
+        "_zoo_tuple": tuple,
+        "_zoo_map": map,
+        "_zoo_Exception": Exception,
+        "_zoo_valid": revalidate,
+        "_zoo_inside": inside,
+    }
     exec(compile(_source(parameters, is_async), f"<zoocache wrapper of {name}>", "exec"), scope)  # noqa: S102
     defaults = [parameter.default for parameter in parameters]
     parts = scope["make"](fn, deps, table, again, miss, ACTIVE, time.monotonic, defaults)

@@ -25,7 +25,7 @@ from zoocache import deps as dependencies
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
 from zoocache.engine.core import Engine
-from zoocache.engine.effects import Compute, Follow, Pause, Steps, patiently
+from zoocache.engine.effects import Compute, Disguised, Follow, Pause, Steps, patiently
 from zoocache.engine.fill import Fill, Running
 from zoocache.engine.keeping import Landed, Prepared
 from zoocache.engine.live import LIVE, THAW, VALUE
@@ -35,7 +35,6 @@ from zoocache.flight import ERROR, GIVEN_UP, Flight, Outcome
 from zoocache.flight import VALUE as BROUGHT
 from zoocache.shm import claims, points
 from zoocache.shm.claims import Claim, Claims
-from zoocache.shm.layout import H_TICKETS
 from zoocache.shm.segment import Orphaned
 from zoocache.trie import Trie, words_of
 
@@ -135,7 +134,7 @@ def _obtain_on_host(engine: Engine, call: Call, flight: Flight) -> Steps[Result]
     for _ in range(TRIES):
         trie = engine.trie
         host = trie.segment.claims
-        quiet_since = None if host.find(high, low) else trie.words[H_TICKETS]
+        expected = host.quiet_since(high, low)
         found = _load(engine, call)
         if found is not None:
             return found
@@ -145,8 +144,7 @@ def _obtain_on_host(engine: Engine, call: Call, flight: Flight) -> Steps[Result]
         if not leading:
             leading = yield from _follow_on_host(engine, trie, claim)
         if leading:
-            unseen = quiet_since is None or claim.ticket != quiet_since + 1
-            return (yield from _lead_on_host(engine, call, flight, host, claim, unseen))
+            return (yield from _lead_on_host(engine, call, flight, host, claim, look=claim.ticket != expected))
     return (yield from _compute(engine, call, flight))
 
 
@@ -202,14 +200,15 @@ def _raise_failure(text: bytes | None) -> None:
 
 
 def _lead_on_host(
-    engine: Engine, call: Call, flight: Flight, host: Claims, claim: Claim, unseen: bool
+    engine: Engine, call: Call, flight: Flight, host: Claims, claim: Claim, *, look: bool
 ) -> Steps[Result]:
     try:
-        found = _load(engine, call) if unseen else None
+        found = _load(engine, call) if look else None
         if found is None:
             found = yield from _compute(engine, call, flight)
     except Exception as error:
-        host.fail(claim, f"{type(error).__name__}\n{error}".encode("utf-8", "replace"), clock.up_ms())
+        told = error.original if isinstance(error, Disguised) else error
+        host.fail(claim, f"{type(told).__name__}\n{told}".encode("utf-8", "replace"), clock.up_ms())
         raise
     except BaseException:
         host.end(claim)

@@ -95,7 +95,7 @@ class Engine:
             orphan.segment.leave()
 
     def look_around(self) -> None:
-        """In passing, now and then: is the segment still the host's, how are we doing, is anything due."""
+        """In passing, now and then: is the segment still the host's, and how are we doing."""
         now_s = time.monotonic()
         if now_s - self._looked_s < LOOK_S:
             return
@@ -106,11 +106,14 @@ class Engine:
             self.reattach(trie)
         elif trie.segment.claim_slot(clock.wall_ms()):
             trie.segment.slots.report(*self.report(), clock.up_ms())
-        if self._prunes:
-            self._prune_in_passing()
 
-    def _prune_in_passing(self) -> None:
-        """The automatic prune, by one process of the host at a time, if it is due and nobody is writing."""
+    def prune_in_passing(self) -> None:
+        """The automatic prune, by one process of the host at a time, if it is due and nobody is writing.
+
+        Fills and invalidations come by here, hits do not: a prune of a large trie takes many milliseconds.
+        """
+        if not self._prunes:
+            return
         settings, store = self.settings, self.store
         moment = clock.now()
         dropped = self.on_segment(
@@ -184,8 +187,7 @@ class Engine:
             self.trie.invalidate(targets, wall_ms)
         except Orphaned:
             self.on_segment(lambda trie: trie.invalidate(targets, wall_ms))
-        if self._prunes:
-            self._prune_in_passing()
+        self.prune_in_passing()
 
     def overtake_key(self, digest: bytes) -> int:
         """Make what is live under a key stale in every process; returns the host's number of that."""

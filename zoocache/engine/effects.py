@@ -104,6 +104,14 @@ Effect = Pause | Compute | Follow
 Steps = Generator[Effect, Any, T]
 
 
+class Disguised(Exception):
+    """A StopIteration that a cached function raised: thrown into the steps as it is, it would look like their end."""
+
+    def __init__(self, original: StopIteration) -> None:
+        super().__init__(original)
+        self.original = original
+
+
 def drive(steps: Steps[T]) -> T:
     """Run steps in this thread.
 
@@ -115,13 +123,17 @@ def drive(steps: Steps[T]) -> T:
         while True:
             try:
                 answer = effect.block()
-            except BaseException as error:  # noqa: BLE001, PERF203  # the steps decide what becomes of it
+            except StopIteration as error:  # noqa: PERF203
+                effect = steps.throw(Disguised(error))
+            except BaseException as error:  # noqa: BLE001  # the steps decide what becomes of it
                 effect = steps.throw(error)
             else:
                 effect = steps.send(answer)
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except Disguised as disguised:
+        raise disguised.original from None
 
 
 async def drive_async(steps: Steps[T]) -> T:
@@ -131,7 +143,7 @@ async def drive_async(steps: Steps[T]) -> T:
         while True:
             try:
                 answer = await effect.wait()
-            except BaseException as error:  # noqa: BLE001, PERF203  # the steps decide what becomes of it
+            except BaseException as error:  # noqa: BLE001  # the steps decide what becomes of it
                 effect = steps.throw(error)
             else:
                 effect = steps.send(answer)

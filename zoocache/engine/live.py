@@ -45,6 +45,7 @@ Entry = list[Any]
 TOUCH_PARTS = 8
 UNUSED = 0.0
 EXPIRED_AT_ONCE = 4
+SWEPT_AT_ONCE = 1
 
 _monotonic = time.monotonic
 
@@ -136,8 +137,7 @@ class LiveTable:
             self._bytes += live.bytes
             if live.ends_s is not None:
                 heapq.heappush(self._expiries, (live.ends_s, live.key))
-            if self._bounded or self._expiries:
-                self._give_back()
+            self._give_back()
         return entry
 
     def put_in_front(self, entry: Entry, table: dict[Any, Entry], key: Any, types: Sequence[type]) -> None:
@@ -214,14 +214,33 @@ class LiveTable:
         return True
 
     def _give_back(self) -> None:
-        """Drop a few expired entries, and what is beyond the bounds."""
+        """Drop a few expired and stale entries, and what is beyond the bounds."""
+        if self._expiries:
+            self._expire_a_few()
+        if self._bounded:
+            while self._is_over():
+                self._turn_clock()
+        else:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Look at the oldest entries, a few at a time in turn: what nobody asks for any more must not stay for ever
+        when it has become stale."""
+        for _ in range(SWEPT_AT_ONCE):
+            key, entry = next(iter(self._entries.items()))
+            if entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry):
+                self._entries.move_to_end(key)
+            else:
+                self.drop(entry)
+                if not self._entries:
+                    return
+
+    def _expire_a_few(self) -> None:
         now_s = _monotonic()
         for _ in range(EXPIRED_AT_ONCE):
             if not self._expiries or self._expiries[0][0] > now_s:
                 break
             self._expire_head(now_s)
-        while self._is_over():
-            self._turn_clock()
 
     def _expire_head(self, now_s: float) -> None:
         _, key = heapq.heappop(self._expiries)
@@ -241,10 +260,10 @@ class LiveTable:
         return many or much
 
     def _turn_clock(self) -> None:
-        """Look at the oldest entry: used since the last time, it goes to the end; else it goes."""
+        """Look at the oldest entry: used since the last time and not stale, it goes to the end; else it goes."""
         key, entry = next(iter(self._entries.items()))
         live: Live = entry[LIVE]
-        if live.used:
+        if live.used and (entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry)):
             live.used = False
             entry[UNTIL] = UNUSED
             self._entries.move_to_end(key)

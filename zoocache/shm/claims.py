@@ -8,7 +8,7 @@ FAILED (the text says how, for those who waited). A ticket names one claim for e
     join      no lock: C_JOINED = 1
     inherit   under the lock, the owner proved dead or overdue: C_SINCE_MS, C_OWNER (one store: true)
     end       the owner alone, no lock: C_STATE = FREE
-    fail      the owner alone, no lock: text, length, C_SINCE_MS, C_STATE = FAILED; FREE at once if nobody joined
+    fail      the owner alone, no lock: text, length, C_SINCE_MS, C_STATE = FAILED
     look      no lock: state, then ticket; another ticket means that the flight is over
 
 Crash argument: a claim whose owner is killed stays RUNNING, and whoever waits for it or needs its place finds the
@@ -50,6 +50,9 @@ FREE, RUNNING, FAILED = 0, 1, 2
 
 FAILED_LINGERS_MS = 2000
 """A failed claim keeps its text for so long: a follower looks every few milliseconds."""
+
+UNJOINED_LINGERS_MS = 100
+"""And for so long if nobody has joined it: somebody may have found it and be just about to."""
 
 
 class Claim(NamedTuple):
@@ -98,7 +101,7 @@ class Claims:
         if at < 0:
             return None, True
         words = self._words
-        words[H_TICKETS] = ticket = words[H_TICKETS] + 1
+        words[H_TICKETS] = ticket = words[H_TICKETS] + 1  # once before, so that no two claims have it
         words[at + C_STATE] = FREE
         words[at + C_HIGH] = high
         words[at + C_LOW] = low
@@ -109,6 +112,7 @@ class Claims:
         if points.ARMED:
             points.reach("claim.written")
         words[at + C_STATE] = RUNNING
+        words[H_TICKETS] = ticket + 1  # once after: see quiet_since
         if points.ARMED:
             points.reach("claim.led")
         return Claim(at, ticket), True
@@ -117,12 +121,30 @@ class Claims:
         """The places of a bucket that may be used, the best first."""
         words, bucket = self._words, self._bucket(high)
         yield from (at for at in bucket if words[at] == FREE)
-        yield from (at for at in bucket if words[at] == FAILED and up_ms - words[at + C_SINCE_MS] > FAILED_LINGERS_MS)
+        for lingers_ms, joined in ((UNJOINED_LINGERS_MS, 0), (FAILED_LINGERS_MS, 1)):
+            yield from (
+                at
+                for at in bucket
+                if words[at] == FAILED
+                and words[at + C_JOINED] <= joined
+                and up_ms - words[at + C_SINCE_MS] > lingers_ms
+            )
         yield from (at for at in bucket if words[at] == RUNNING and self._slots.is_dead(words[at + C_OWNER]))
 
     def join(self, claim: Claim) -> None:
-        """Tell the leader that somebody waits, so that a failure keeps its text."""
+        """Tell that somebody waits, so that a failure keeps its text longer."""
         self._words[claim.at + C_JOINED] = 1
+
+    def quiet_since(self, high: int, low: int) -> int:
+        """The ticket that `lead` will give the caller if nobody begins any flight before it does; 0 if the digest's
+        flight is under way already.
+
+        The tickets move before and after a claim begins to run. They are read first: a leader that was seen neither
+        here nor by `find` moves them later, one that moved them twice has run by then, and if it has ended, what it
+        kept is there to be found.
+        """
+        ticket = self._words[H_TICKETS] + 1
+        return 0 if self.find(high, low) else ticket
 
     def state(self, claim: Claim) -> int:
         """RUNNING, FAILED, or FREE once the flight is over (or its place has gone to another)."""
@@ -170,9 +192,6 @@ class Claims:
         """The flight raised; leave `text` (cut to CLAIM_TEXT_BYTES) to those who waited. The owner alone."""
         words = self._words
         if not self._is_mine(claim):
-            return
-        if not words[claim.at + C_JOINED]:
-            words[claim.at + C_STATE] = FREE
             return
         text = text[:CLAIM_TEXT_BYTES]
         start = (claim.at + C_TEXT) * WORD
