@@ -14,7 +14,6 @@ from zoocache.engine import fill as fills
 from zoocache.engine import keeping
 from zoocache.engine.core import Engine
 from zoocache.engine.effects import Steps, drive, drive_async, patiently
-from zoocache.engine.fill import Fill
 from zoocache.engine.live import LIVE, THAW, VALUE, Entry
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import NotCacheable
@@ -228,7 +227,7 @@ class _Caller:
 
     def call_of(self, values: tuple[Any, ...], key: str) -> Call:
         """A call, for the engine."""
-        return Call(self.spec, key, keys.digest(key), values)
+        return Call(self.spec, key, values)
 
     def miss(self, values: tuple[Any, ...]) -> Any:
         """A call that the front table had no valid entry for."""
@@ -269,11 +268,8 @@ class _Caller:
         key = self.key(values)
         inside = fills.current()
         fills.refuse_recursion(key, inside)
-        begun = keeping.begin(engine)
-        call, fill = self.call_of(values, key), Fill(key, inside, None)
-        value = yield from calls.execute(call, fill)
-        prepared = keeping.prepare_result(engine, call, fill, value, begun)
-        yield from patiently(lambda: keeping.put(engine, prepared))
+        live, value, stamp = yield from calls.compute(engine, self.call_of(values, key), None, inside)
+        yield from patiently(lambda: keeping.put(engine, live, stamp))
         return value
 
     def refresh(self, *args: Any, **kwargs: Any) -> Any:

@@ -11,39 +11,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from zoocache.errors import RecursiveFill
 
 VALUE: Literal["value"] = "value"
 ERROR: Literal["error"] = "error"
 ABANDONED: Literal["abandoned"] = "abandoned"
-
-
-class Outcome(NamedTuple):
-    """How a flight ended.
-
-    Attributes:
-        kind: VALUE, ERROR or ABANDONED.
-        payload: what the engine hands to followers with VALUE; the exception with ERROR.
-    """
-
-    kind: Literal["value", "error", "abandoned"]
-    payload: Any = None
-
-
-GIVEN_UP = Outcome(ABANDONED)
+Kind = Literal["value", "error", "abandoned"]
 
 
 class Flight:
-    """One computation of one key."""
+    """One computation of one key.
 
-    __slots__ = ("key", "outcome", "overtaken", "waits_for", "wakers")
+    Attributes:
+        kind: how it ended: VALUE, ERROR or ABANDONED; None while it is under way.
+        payload: what the engine hands to followers with VALUE; the exception with ERROR. Stored before `kind`.
+        overtaken: the key was set anew meanwhile: what comes of this is not kept.
+    """
+
+    __slots__ = ("key", "kind", "overtaken", "payload", "waits_for", "wakers")
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.outcome: Outcome | None = None
-        self.overtaken = False  # the key was set anew meanwhile: what comes of this is not kept
+        self.kind: Kind | None = None
+        self.payload: Any = None
+        self.overtaken = False
         self.wakers: list[Callable[[], object]] | None = None
         self.waits_for: set[Flight] | None = None  # flights that this one's function waits for
 
@@ -82,13 +75,13 @@ class Flights:
             waiting: the flights whose functions wait with the caller.
 
         Returns:
-            Whether it is still under way; if not, `waker` is not called and `flight.outcome` is there.
+            Whether it is still under way; if not, `waker` is not called.
 
         Raises:
             RecursiveFill: the flight itself waits, perhaps through others, for one of `waiting`.
         """
         with self._mutex:
-            if flight.outcome is not None:
+            if flight.kind is not None:
                 return False
             mine = set(waiting)
             if mine & _all_behind(flight):
@@ -108,12 +101,13 @@ class Flights:
                 if other.waits_for is not None:
                     other.waits_for.discard(flight)
 
-    def end(self, flight: Flight, outcome: Outcome) -> None:
+    def end(self, flight: Flight, kind: Kind, payload: Any = None) -> None:
         """The leader's last act: wake all who wait."""
         with self._mutex:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
-            flight.outcome = outcome
+            flight.payload = payload
+            flight.kind = kind
             wakers, flight.wakers = flight.wakers, None
         for wake in wakers or ():
             wake()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoocache import config, keys, runtime
+from zoocache import config, runtime
 from zoocache import deps as dependencies
 from zoocache._version import __version__
 from zoocache.config import UNSET, Unset
 from zoocache.engine import keeping
 from zoocache.engine.effects import drive_async, patiently
 from zoocache.engine.fill import add_deps
-from zoocache.engine.keeping import Prepared
+from zoocache.engine.live import Live
 from zoocache.errors import InvalidKey
+from zoocache.storage import Stamp
 
 LONGEST_KEY = 8192
 
@@ -159,28 +160,27 @@ def set(  # noqa: A001  # the name that users of caches look for
         StorageIsFull: it can never fit; what was there stays.
         Busy, StorageError: the storage could not be told.
     """
-    prepared = _prepared(key, value, deps, ttl, max_age)
-    keeping.put(runtime.engine(), prepared)
+    live, stamp = _landed(key, value, deps, ttl, max_age)
+    keeping.put(runtime.engine(), live, stamp)
 
 
 async def set_async(
     key: str, value: Any, *, deps: object = None, ttl: float | None = None, max_age: float | None = None
 ) -> None:
     """`set` for tasks. Same errors."""
-    prepared = _prepared(key, value, deps, ttl, max_age)
-    await drive_async(patiently(lambda: keeping.put(runtime.engine(), prepared)))
+    live, stamp = _landed(key, value, deps, ttl, max_age)
+    await drive_async(patiently(lambda: keeping.put(runtime.engine(), live, stamp)))
 
 
-def _prepared(key: str, value: Any, deps: object, ttl: float | None, max_age: float | None) -> Prepared:
+def _landed(key: str, value: Any, deps: object, ttl: float | None, max_age: float | None) -> tuple[Live, Stamp | None]:
     name = _checked_key(key)
     tags = () if deps is None else dependencies.check_deps(deps)
     ttl_s = None if ttl is None else config.seconds(ttl, "ttl")
     age_s = None if max_age is None else config.seconds(max_age, "max_age")
     engine = runtime.engine()
     begun = keeping.begin(engine)
-    return keeping.prepare(
-        engine, name, name, keys.digest(name), value, tags, engine.life_of(ttl_s, age_s), begun, share=False
-    )
+    life = engine.life_of(ttl_s, age_s)
+    return keeping.land(engine, name, name, value, tags, life, begun, share=False), begun.stamp
 
 
 def delete(key: str) -> bool:

@@ -32,6 +32,8 @@ from zoocache.shm.layout import (
     H_PRUNED_MS,
     H_PRUNES,
     H_SEQ,
+    H_STATE,
+    LIVE,
     N_AT,
     N_CHANGED,
 )
@@ -47,11 +49,14 @@ Words = tuple[int, int]
 """A path as the two words of its hash."""
 
 
-@lru_cache(maxsize=16384)
-def words_of(path: bytes) -> Words:
+def hash_words(path: bytes) -> Words:
     """A path's hash as the words that stand in a node."""
     high, low = _hash_words(path)
     return high or 1, low  # 0 marks a free slot
+
+
+words_of = lru_cache(maxsize=16384)(hash_words)
+"""The same for the paths of tags, which come again and again."""
 
 
 Target = tuple[int, int, bytes]
@@ -139,7 +144,7 @@ class Trie:
             for index in changed:
                 overtaken |= words[index] > since
             if words[H_GEN] == gen:
-                if overtaken or words[H_FLOOR] > since:
+                if overtaken or words[H_FLOOR] > since or words[H_STATE] != LIVE:
                     return None
                 return Sight(-1 if inserts & 1 else inserts, changed)
         return None

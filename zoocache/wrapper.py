@@ -134,13 +134,14 @@ class Made:
                 return None
             values = (*values[:-1], None)
         if rest < 0:
-            if not all(map(keys.fits_front, values)):
+            types: list[Any] = list(map(type, values))
+            if not keys.FRONT_TYPES.issuperset(types) and not all(map(keys.fits_front, values)):
                 return None
-            return (values[0] if len(values) == 1 else values), list(map(type, values))
+            return (values[0] if len(values) == 1 else values), types
         flat = (*values[:rest], *values[rest], *values[rest + 1 :])
         if not all(map(keys.fits_front, flat)):
             return None
-        types: list[Any] = list(map(type, values))
+        types = list(map(type, values))
         types[rest] = tuple(map(type, values[rest]))
         return (values[0] if len(values) == 1 else values), types
 

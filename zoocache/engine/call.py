@@ -26,17 +26,17 @@ from zoocache.engine import fill as fills
 from zoocache.engine import keeping
 from zoocache.engine.core import Engine
 from zoocache.engine.effects import Compute, Disguised, Follow, Pause, Steps, patiently
-from zoocache.engine.fill import Fill, Running
-from zoocache.engine.keeping import Landed, Prepared
-from zoocache.engine.live import LIVE, THAW, VALUE
+from zoocache.engine.fill import Fill
+from zoocache.engine.live import LIVE, Live
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import Busy, DepsFailed, FillFailed, StorageError, ZooCacheError
-from zoocache.flight import ERROR, GIVEN_UP, Flight, Outcome
+from zoocache.flight import ABANDONED, ERROR, Flight
 from zoocache.flight import VALUE as BROUGHT
 from zoocache.shm import claims, points
 from zoocache.shm.claims import Claim, Claims
 from zoocache.shm.segment import Orphaned
-from zoocache.trie import Trie, words_of
+from zoocache.storage import Stamp
+from zoocache.trie import Trie, hash_words
 
 log = logging.getLogger("zoocache")
 
@@ -49,7 +49,7 @@ PROBE_S = 0.05
 LONGEST_PAUSE_S = 0.01
 
 T = TypeVar("T")
-Result = tuple[Landed, Any]
+Result = tuple[Live, Any]
 
 
 def steps(engine: Engine, call: Call) -> Steps[Any]:
@@ -65,61 +65,61 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
         Exception: whatever the function raised.
     """
     inside = fills.current()
-    fills.refuse_recursion(call.key, inside)
-    waiting = tuple(fill.flight for fill in fills.chain(inside) if fill.flight is not None)
+    waiting: tuple[Flight, ...] = ()
+    if inside is not None:
+        fills.refuse_recursion(call.key, inside)
+        waiting = tuple(fill.flight for fill in fills.chain(inside) if fill.flight is not None)
     for _ in range(TRIES):
         trie = engine.trie
         joined = trie.seq()
         flight, leading = engine.flights.join(call.key)
         if leading:
-            return (yield from _lead(engine, call, flight))
+            break
         if not (yield Follow(engine.flights, flight, waiting, engine.settings.flight_timeout)):
             engine.flights.replace(flight)
-            continue
-        outcome = flight.outcome or GIVEN_UP
-        if outcome.kind == ERROR:
-            raise outcome.payload
-        if outcome.kind == BROUGHT and _may_have(engine, outcome.payload, trie, joined):
+        elif flight.kind == ERROR:
+            raise flight.payload
+        elif flight.kind == BROUGHT and _may_have(engine, flight.payload, trie, joined):
             call.spec.counters.misses += 1
-            fills.note(outcome.payload.tags)
-            return outcome.payload.hand_out()
-    return (yield from _lead(engine, call, Flight(call.key)))
+            fills.note(flight.payload.tags)
+            return flight.payload.hand_out()
+    else:
+        flight = Flight(call.key)  # overtaken or abandoned again and again: outside the table, for itself
+    try:
+        live, value = yield from _obtain(engine, call, flight, inside)
+    except Exception as error:
+        engine.flights.end(flight, ERROR, error)
+        raise
+    except BaseException:
+        engine.flights.end(flight, ABANDONED)
+        raise
+    engine.flights.end(flight, BROUGHT, live)
+    return value
 
 
-def _may_have(engine: Engine, landed: Landed, trie: Trie, joined: int) -> bool:
+def _may_have(engine: Engine, live: Live, trie: Trie, joined: int) -> bool:
     """Whether a follower that joined at `joined` may have what the flight brought.
 
     Nothing was invalidated between the beginning of the fill and the joining: yes, whatever came later. Otherwise
     only if nothing overtook the fill at all: a later invalidation may hide an earlier one of the same tag.
     """
-    if landed.trie is not trie or engine.trie is not trie:
+    if live.trie is not trie or engine.trie is not trie:
         return False
-    return landed.since == joined or not trie.overtaken(landed.paths, landed.since)
+    return live.since == joined or not trie.overtaken(live.paths, live.since)
 
 
-def _lead(engine: Engine, call: Call, flight: Flight) -> Steps[Any]:
-    try:
-        landed, value = yield from _obtain(engine, call, flight)
-    except Exception as error:
-        engine.flights.end(flight, Outcome(ERROR, error))
-        raise
-    except BaseException:
-        engine.flights.end(flight, GIVEN_UP)
-        raise
-    engine.flights.end(flight, Outcome(BROUGHT, landed))
-    return value
-
-
-def _obtain(engine: Engine, call: Call, flight: Flight) -> Steps[Result]:
+def _obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> Steps[Result]:
     entry = engine.lives.get(call.key)
     if entry is not None and engine.lives.recheck(entry):
         call.spec.counters.hits += 1
-        live = entry[LIVE]
-        landed = Landed(entry[VALUE], entry[THAW], live.tags, live.paths, live.trie, live.since)
-        return landed, landed.hand_out()
-    if engine.store is None:
-        return (yield from _compute(engine, call, flight))
-    return (yield from _obtain_on_host(engine, call, flight))
+        live: Live = entry[LIVE]
+        return live, live.hand_out()
+    if engine.store is not None:
+        return (yield from _obtain_on_host(engine, call, flight, inside))
+    live, value, _ = yield from compute(engine, call, flight, inside)
+    if not flight.overtaken:
+        keeping.hold_new(engine, live)
+    return live, value
 
 
 def _load(engine: Engine, call: Call) -> Result | None:
@@ -129,8 +129,8 @@ def _load(engine: Engine, call: Call) -> Result | None:
     return found
 
 
-def _obtain_on_host(engine: Engine, call: Call, flight: Flight) -> Steps[Result]:
-    high, low = words_of(call.digest)
+def _obtain_on_host(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> Steps[Result]:
+    high, low = hash_words(call.digest)
     for _ in range(TRIES):
         trie = engine.trie
         host = trie.segment.claims
@@ -144,8 +144,8 @@ def _obtain_on_host(engine: Engine, call: Call, flight: Flight) -> Steps[Result]
         if not leading:
             leading = yield from _follow_on_host(engine, trie, claim)
         if leading:
-            return (yield from _lead_on_host(engine, call, flight, host, claim, look=claim.ticket != expected))
-    return (yield from _compute(engine, call, flight))
+            return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
+    return (yield from _compute_and_save(engine, call, flight, inside))
 
 
 def _claim(engine: Engine, trie: Trie, high: int, low: int) -> Steps[tuple[Claim | None, bool]]:
@@ -200,12 +200,12 @@ def _raise_failure(text: bytes | None) -> None:
 
 
 def _lead_on_host(
-    engine: Engine, call: Call, flight: Flight, host: Claims, claim: Claim, *, look: bool
+    engine: Engine, call: Call, flight: Flight, inside: Fill | None, host: Claims, claim: Claim, *, look: bool
 ) -> Steps[Result]:
     try:
         found = _load(engine, call) if look else None
         if found is None:
-            found = yield from _compute(engine, call, flight)
+            found = yield from _compute_and_save(engine, call, flight, inside)
     except Exception as error:
         told = error.original if isinstance(error, Disguised) else error
         host.fail(claim, f"{type(told).__name__}\n{told}".encode("utf-8", "replace"), clock.up_ms())
@@ -217,47 +217,57 @@ def _lead_on_host(
     return found
 
 
-def _compute(engine: Engine, call: Call, flight: Flight) -> Steps[Result]:
-    begun = keeping.begin(engine)
-    fill = Fill(call.key, fills.current(), flight)
-    value = yield from execute(call, fill)
-    if points.ARMED:
-        points.reach("engine.filled")
-    prepared = keeping.prepare_result(engine, call, fill, value, begun)
-    if flight.overtaken:
-        return prepared.landed, value
-    if prepared.payload is not None:
-        yield from _save(engine, prepared)
-    keeping.make_live(engine, prepared)
-    return prepared.landed, value
+def _compute_and_save(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> Steps[Result]:
+    live, value, stamp = yield from compute(engine, call, flight, inside)
+    if not flight.overtaken:
+        yield from _save(engine, live, stamp)
+        keeping.hold_new(engine, live)
+    return live, value
 
 
-def _save(engine: Engine, prepared: Prepared) -> Steps[None]:
+def _save(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
     """Keep a value in the store, or go on without it: the caller has computed, and must not suffer for the cache.
 
     Raises:
         StorageIsFull: it can never fit, which is the caller's to know.
     """
     try:
-        yield from patiently(lambda: keeping.save(engine, prepared))
+        yield from patiently(lambda: keeping.save(engine, live, stamp))
     except (StorageError, Busy) as error:
         engine.warn(error)
 
 
-def execute(call: Call, fill: Fill) -> Steps[Any]:
-    """Run the function of a call inside a fill, and gather its tags."""
+def compute(
+    engine: Engine, call: Call, flight: Flight | None, inside: Fill | None
+) -> Steps[tuple[Live, Any, Stamp | None]]:
+    """Run the function of a call and gather its tags.
+
+    Returns:
+        What it brought; the value itself, for this caller; the stamp for the store.
+    """
     spec = call.spec
     spec.counters.misses += 1
     spec.counters.fills += 1
-    with Running(fill):
+    begun = keeping.begin(engine)
+    fill = Fill(call.key, inside, flight)
+    outer = fills.enter(fill)
+    try:
         fill.add(spec.tags)
-        try:
-            if spec.deps is not None:
-                fill.add(_dependencies(spec, call.values))
-            return (yield Compute(spec.invoke, call.values))
-        except Exception:
-            spec.counters.failures += 1
-            raise
+        if spec.deps is not None:
+            fill.add(_dependencies(spec, call.values))
+        value = yield Compute(spec.invoke, call.values)
+    except Exception:
+        spec.counters.failures += 1
+        raise
+    finally:
+        fills.leave(fill, outer)
+    if points.ARMED:
+        points.reach("engine.filled")
+    life = engine.life_of(spec.ttl_s, spec.max_age_s)
+    live = keeping.land(
+        engine, spec.name, call.key, value, tuple(fill.tags), life, begun, spec.share, call.digest_if_any
+    )
+    return live, value, begun.stamp
 
 
 def _dependencies(spec: Spec, values: Any) -> Iterable[str]:

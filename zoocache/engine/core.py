@@ -26,7 +26,7 @@ from zoocache.engine.touches import Touches
 from zoocache.errors import Busy, StorageError, StorageIsFull
 from zoocache.flight import Flights
 from zoocache.shm.segment import Orphaned, attach
-from zoocache.storage import Life, Store
+from zoocache.storage import FOREVER, Life, Store
 from zoocache.trie import Trie, target_of, words_of
 
 log = logging.getLogger("zoocache")
@@ -153,6 +153,8 @@ class Engine:
         settings = self.settings
         ttl_ms = settings.default_ttl_ms if ttl_s is None else _ms(ttl_s)
         age_ms = settings.max_age_ms if max_age_s is None else _ms(max_age_s)
+        if not ttl_ms and not age_ms:
+            return FOREVER
         return Life(ttl_ms, settings.read_extend_ttl and bool(ttl_ms), age_ms)
 
     # Questions.

@@ -97,7 +97,12 @@ class Follow:
 
 def _ring(loop: asyncio.AbstractEventLoop, bell: asyncio.Future[None]) -> None:
     if not loop.is_closed():  # the loop of a follower that was given up may be gone
-        loop.call_soon_threadsafe(lambda: bell.done() or bell.set_result(None))
+        loop.call_soon_threadsafe(_ring_here, bell)
+
+
+def _ring_here(bell: asyncio.Future[None]) -> None:
+    if not bell.done():
+        bell.set_result(None)
 
 
 Effect = Pause | Compute | Follow
@@ -143,7 +148,7 @@ async def drive_async(steps: Steps[T]) -> T:
         while True:
             try:
                 answer = await effect.wait()
-            except BaseException as error:  # noqa: BLE001  # the steps decide what becomes of it
+            except BaseException as error:  # noqa: BLE001, PERF203  # the steps decide what becomes of it
                 effect = steps.throw(error)
             else:
                 effect = steps.send(answer)

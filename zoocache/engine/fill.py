@@ -39,7 +39,8 @@ class Fill:
 
     def add(self, tags: Iterable[str]) -> None:
         """Depend on these too. The tags are checked already."""
-        self.tags.update(dict.fromkeys(tags))
+        for tag in tags:
+            self.tags[tag] = None
 
 
 ACTIVE: set[Fill] = set()
@@ -78,30 +79,26 @@ def refuse_recursion(key: str, inside: Fill | None) -> None:
             )
 
 
-class Running:
-    """`with Running(fill):` makes it the current fill, and gives its tags to the outer one at the end.
+def enter(fill: Fill) -> Fill | None:
+    """Make a fill the current one; returns what `leave` must be given."""
+    ACTIVE.add(fill)
+    outer = _current.get()
+    _current.set(fill)
+    return outer
 
-    The tags are handed on whether the function returned or raised: a caller that catches the exception depends on
-    what the failed call had looked at.
+
+def leave(fill: Fill, outer: Fill | None) -> None:
+    """End a fill, and give its tags to the one it was for.
+
+    They are handed on whether the function returned or raised: a caller that catches the exception depends on what
+    the failed call had looked at. The variable is set, not reset by its token: a task that is collected late may end
+    in another context.
     """
-
-    __slots__ = ("_fill", "_outer")
-
-    def __init__(self, fill: Fill) -> None:
-        self._fill = fill
-
-    def __enter__(self) -> None:
-        ACTIVE.add(self._fill)
-        self._outer = _current.get()
-        _current.set(self._fill)
-
-    def __exit__(self, *_: object) -> None:
-        fill = self._fill
-        fill.done = True
-        ACTIVE.discard(fill)
-        _current.set(self._outer)  # not reset(token): a task that is collected late may end in another context
-        if fill.parent is not None and not fill.parent.done:
-            fill.parent.tags.update(fill.tags)
+    fill.done = True
+    ACTIVE.discard(fill)
+    _current.set(outer)
+    if fill.parent is not None and not fill.parent.done:
+        fill.parent.tags.update(fill.tags)
 
 
 def add_deps(deps: object) -> None:

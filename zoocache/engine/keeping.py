@@ -8,45 +8,21 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoocache import clock, codec, deps
 from zoocache import entry as envelope
 from zoocache.engine import fill as fills
-from zoocache.engine.fill import Fill
 from zoocache.engine.live import Live, set_life
-from zoocache.engine.spec import Call
 from zoocache.errors import StorageError, UnkeepableResult
 from zoocache.shm import points
-from zoocache.storage import Life, Loaded, Stamp
-from zoocache.trie import UNSEEN, Trie, Words, words_of
+from zoocache.storage import FOREVER, Life, Loaded, Stamp
+from zoocache.trie import Trie
 
 if TYPE_CHECKING:
     from zoocache.engine.core import Engine
 
 log = logging.getLogger("zoocache")
-
-
-class Landed(NamedTuple):
-    """What a fill or a load brought, for those who followed.
-
-    Attributes:
-        value, thaw: as in a live entry.
-        tags, paths: what it depends on; the last path is its own key's.
-        trie, since: where and when it began.
-    """
-
-    value: Any
-    thaw: Callable[[Any], Any] | None
-    tags: tuple[str, ...]
-    paths: tuple[Words, ...]
-    trie: Trie
-    since: int
-
-    def hand_out(self) -> Any:
-        """A value for one caller."""
-        return self.value if self.thaw is None else self.thaw(self.value)
 
 
 class Begun(NamedTuple):
@@ -57,33 +33,6 @@ class Begun(NamedTuple):
     stamp: Stamp | None
 
 
-class Span(NamedTuple):
-    """What is left of a life: seconds until it ends unless it is read, and until it ends anyhow; None for never."""
-
-    life: Life
-    left_s: float | None
-    oldest_in_s: float | None
-
-
-class Prepared(NamedTuple):
-    """A value that is ready to be kept.
-
-    Attributes:
-        key, digest: where.
-        landed: what.
-        payload: the packed value; None without a store.
-        span: how long.
-        stamp: for the store.
-    """
-
-    key: str
-    digest: bytes
-    landed: Landed
-    payload: bytes | None
-    span: Span
-    stamp: Stamp | None
-
-
 def begin(engine: Engine) -> Begun:
     """Note both orders."""
     trie = engine.trie
@@ -91,68 +40,90 @@ def begin(engine: Engine) -> Begun:
     return Begun(trie, since, None if engine.store is None else engine.guarded(engine.store.stamp))
 
 
-def prepare(
-    engine: Engine, name: str, key: str, digest: bytes, value: Any, tags: tuple[str, ...], life: Life, begun: Begun,
-    share: bool,
-) -> Prepared:  # fmt: skip
-    """Pack a value.
+def land(
+    engine: Engine, name: str, key: str, value: Any, tags: tuple[str, ...], life: Life, begun: Begun, share: bool,
+    digest: bytes | None = None,
+) -> Live:  # fmt: skip
+    """What a fill has brought, as the live objects hold it: as it is where that is safe for all callers, else packed.
+
+    Args:
+        name: what an error calls it.
+        key: full text.
+        value: of the fill.
+        tags: what it depends on.
+        life: how long it is to live.
+        begun: noted before the fill.
+        share: hand one object to all callers though it be mutable.
+        digest: of the key, if it was made already.
 
     Raises:
         UnkeepableResult: the storage cannot give such a value back.
     """
     refuse_used_up(value, name)
-    payload = None if engine.store is None else codec.encode(value, label=name)
-    landed = land(value, payload, share, tags, digest, begun.trie, begun.since)
-    return Prepared(key, digest, landed, payload, _whole(life), begun.stamp)
+    if engine.store is None:
+        return Live(key, tags, begun.trie, begun.since, value, None, None, life, digest)
+    payload = codec.encode(value, label=name)
+    return _landed(key, tags, begun.trie, begun.since, value, payload, life, share, digest)
 
 
-def prepare_result(engine: Engine, call: Call, fill: Fill, value: Any, begun: Begun) -> Prepared:
-    """Pack what a function returned; its fill has ended, so its tags are complete."""
-    spec = call.spec
-    life = engine.life_of(spec.ttl_s, spec.max_age_s)
-    return prepare(engine, spec.name, call.key, call.digest, value, tuple(fill.tags), life, begun, spec.share)
+def _landed(
+    key: str, tags: tuple[str, ...], trie: Trie, since: int, value: Any, payload: bytes, life: Life, share: bool,
+    digest: bytes | None,
+) -> Live:  # fmt: skip
+    if share or codec.is_immutable(value):
+        return Live(key, tags, trie, since, value, None, payload, life, digest)
+    return Live(key, tags, trie, since, payload, codec.decode, payload, life, digest)
 
 
-def save(engine: Engine, prepared: Prepared, *, anew: bool = False) -> None:
-    """Give a prepared value to the store.
+def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False) -> None:
+    """Give what has landed to the store.
 
     Raises:
         Busy: another process is writing and did not stop in time.
         StorageError: it could not be written. StorageIsFull: it can never fit.
     """
-    store, payload = engine.store, prepared.payload
-    if store is None or payload is None or prepared.stamp is None:
+    store, payload = engine.store, live.payload
+    if store is None or payload is None or stamp is None:
         return
-    tags = prepared.landed.tags
-    body = envelope.pack(prepared.key, tags, payload)
-    store.save(
-        prepared.digest, deps.paths_of(tags), prepared.stamp, body, prepared.span.life, clock.now(), anew=anew
-    )  # fmt: skip
+    body = envelope.pack(live.key, live.tags, payload)
+    store.save(live.digest, deps.paths_of(live.tags), stamp, body, live.life, clock.now(), anew=anew)
     engine.touches.flush_if_any()
     if points.ARMED:
         points.reach("engine.stored")
 
 
-def make_live(engine: Engine, prepared: Prepared) -> None:
-    """Hold a value live, unless it is overtaken, or the segment cannot tell about other processes."""
-    landed = prepared.landed
-    trie = landed.trie
+def hold(engine: Engine, live: Live, left_s: float | None, oldest_in_s: float | None) -> None:
+    """Hold what has landed live, unless it is overtaken, or the segment cannot tell about other processes.
+
+    Args:
+        live: what has landed.
+        left_s, oldest_in_s: what is left of its life, as `live.set_life` takes it.
+    """
+    trie = live.trie
     if trie is not engine.trie or (engine.store is not None and not trie.segment.shared):
         return
     seq = trie.seq()
-    # Nothing has changed since the fill began: not overtaken, and the nodes are looked at when something does.
-    sight = UNSEEN if seq == landed.since else trie.look(landed.paths, landed.since)
-    if sight is None:
+    if seq != live.since:  # else nothing has changed since the fill began, and the nodes are looked at when it does
+        sight = trie.look(live.paths, live.since)
+        if sight is None:
+            return
+        live.sight = sight
+    if left_s is not None:
+        set_life(live, left_s, oldest_in_s)
+    engine.lives.keep(live, seq)
+
+
+def hold_new(engine: Engine, live: Live) -> None:
+    """`hold`, for a life that begins now."""
+    life = live.life
+    if life is FOREVER:
+        hold(engine, live, None, None)
         return
-    live = Live()
-    live.key, live.digest, live.tags, live.paths = prepared.key, prepared.digest, landed.tags, landed.paths
-    live.trie, live.since, live.sight = trie, landed.since, sight
-    live.used, live.bytes, live.front = False, len(prepared.payload or b""), None
-    set_life(live, *prepared.span)
-    engine.lives.keep(live, seq, landed.value, landed.thaw)
+    ttl_s, age_s = _seconds(life.ttl_ms or None), _seconds(life.max_age_ms or None)
+    hold(engine, live, ttl_s if age_s is None else min(age_s, ttl_s or age_s), age_s)
 
 
-def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> tuple[Landed, Any] | None:
+def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> tuple[Live, Any] | None:
     """Look a key up in the store, and hold what is there live.
 
     Returns:
@@ -171,32 +142,22 @@ def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> tuple[Lande
     except codec.Undecodable as error:
         log.warning("zoocache: an entry cannot be read and is computed anew: %s", error)
         return None
-    landed = land(value, body.payload, share, body.tags, digest, trie, since)
-    make_live(engine, Prepared(key, digest, landed, body.payload, _left(loaded), None))
-    mark_read(engine, key, loaded)
+    live = _landed(key, body.tags, trie, since, value, body.payload, loaded.life, share, digest)
+    hold(engine, live, _seconds(loaded.left_ms), _seconds(loaded.age_left_ms))
+    _mark_read(engine, key, loaded)
     if fills.ACTIVE:
         fills.note(body.tags)
-    return landed, value
+    return live, value
 
 
-def mark_read(engine: Engine, key: str, loaded: Loaded) -> None:
+def _mark_read(engine: Engine, key: str, loaded: Loaded) -> None:
     """A load is a read: let a sliding ttl begin anew."""
     entry = engine.lives.get(key)
     if entry is not None and loaded.life.sliding:
         engine.lives.recheck(entry)
 
 
-def land(
-    value: Any, payload: bytes | None, share: bool, tags: tuple[str, ...], digest: bytes, trie: Trie, since: int
-) -> Landed:
-    """A value as the live objects hold it: as it is where that is safe for all callers, else packed."""
-    paths = (*map(words_of, deps.paths_of(tags)), words_of(digest))
-    if payload is None or share or codec.is_immutable(value):
-        return Landed(value, None, tags, paths, trie, since)
-    return Landed(payload, codec.decode, tags, paths, trie, since)
-
-
-def put(engine: Engine, prepared: Prepared) -> None:
+def put(engine: Engine, live: Live, stamp: Stamp | None) -> None:
     """Set a key anew: what was there, live in any process or being computed, is overtaken.
 
     In memory other processes keep what they have: their entries are their own.
@@ -204,29 +165,27 @@ def put(engine: Engine, prepared: Prepared) -> None:
     Raises:
         Busy, StorageError, StorageIsFull: what was there stays.
     """
-    if prepared.payload is not None:
-        if prepared.stamp is None:
-            raise StorageError(f"{prepared.key} was not set: the storage does not answer")
-        save(engine, prepared, anew=True)
-        prepared = prepared._replace(landed=_overtake_key(engine, prepared))
-    engine.flights.overtake(prepared.key)
-    old = engine.lives.get(prepared.key)
+    if live.payload is not None:
+        if stamp is None:
+            raise StorageError(f"{live.key} was not set: the storage does not answer")
+        save(engine, live, stamp, anew=True)
+        _overtake_key(engine, live)
+    engine.flights.overtake(live.key)
+    old = engine.lives.get(live.key)
     if old is not None:
         engine.lives.drop(old)
-    make_live(engine, prepared)
+    hold_new(engine, live)
 
 
-def _overtake_key(engine: Engine, prepared: Prepared) -> Landed:
-    """Make all live objects of a key stale, except one of this value that is made live afterwards.
+def _overtake_key(engine: Engine, live: Live) -> None:
+    """Make all live objects of a key stale, except this one if it is held afterwards.
 
     Its tags are looked at after the key's number `new` was taken: if none of them had changed since the fill began,
     none has a number between that moment and `new`, and the value may count as filled at `new`.
     """
-    landed = prepared.landed
-    new = engine.overtake_key(prepared.digest)
-    if landed.trie is not engine.trie or landed.trie.look(landed.paths[:-1], landed.since) is None:
-        return landed
-    return landed._replace(since=new)
+    new = engine.overtake_key(live.digest)
+    if live.trie is engine.trie and live.trie.look(live.paths[:-1], live.since) is not None:
+        live.since = new
 
 
 def refuse_used_up(value: Any, name: str) -> None:
@@ -249,14 +208,3 @@ _PLAIN = frozenset({int, str, bytes, bool, float, type(None), list, dict, tuple,
 
 def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
-
-
-def _whole(life: Life) -> Span:
-    """A life that begins now."""
-    ttl_s, age_s = _seconds(life.ttl_ms or None), _seconds(life.max_age_ms or None)
-    return Span(life, ttl_s if age_s is None else min(age_s, ttl_s or age_s), age_s)
-
-
-def _left(loaded: Loaded) -> Span:
-    """What is left of a loaded entry's life."""
-    return Span(loaded.life, _seconds(loaded.left_ms), _seconds(loaded.age_left_ms))

@@ -30,13 +30,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
+from zoocache import deps, keys
 from zoocache.engine import fill
 from zoocache.shm.layout import H_INSERTS, H_SEQ
 from zoocache.shm.segment import LOCK_FREE
-from zoocache.storage import Life
-from zoocache.trie import Sight, Trie, Words
+from zoocache.storage import FOREVER, Life
+from zoocache.trie import UNSEEN, Trie, Words, hash_words, words_of
 
 WORDS, SEQ, VALUE, THAW, UNTIL, LIVE = range(6)
 HEAD = 6
@@ -45,7 +47,7 @@ Entry = list[Any]
 TOUCH_PARTS = 8
 UNUSED = 0.0
 EXPIRED_AT_ONCE = 4
-SWEPT_AT_ONCE = 1
+SWEPT_AT_ONCE = 16
 
 _monotonic = time.monotonic
 
@@ -53,39 +55,65 @@ _monotonic = time.monotonic
 class Live:
     """What the fast path does not need of an entry.
 
+    It is made when a fill or a load has landed, and is what followers are handed; a table may take it in later.
+
     Attributes:
         key: full text.
-        tags: for the outer entry of a nested call.
-        paths: of all its tags and of its own key.
+        tags: what it depends on.
         trie, since: where and when its fill began, in the host's order.
+        value, thaw: as in the entry.
+        payload: the packed value; None without a store.
+        life: as it was given.
         sight: which nodes to look at, and for how long (zoocache.trie).
-        ttl_s, sliding: its life; `ends_s` is when it expires unless it is touched, `oldest_s` when it does anyhow.
-        touched_s: when its ttl last began.
+        ends_s: when it expires unless it is touched; `oldest_s` when it does anyhow; `touched_s` when its ttl began.
         used: marked by a hit since the hand of the clock last passed.
-        bytes: what it is counted as.
         front: (table, key) of the wrapper's table that it stands in, if any.
     """
 
     __slots__ = (
-        "bytes", "digest", "ends_s", "front", "key", "oldest_s", "paths", "sight", "since", "sliding", "tags",
-        "touched_s", "trie", "ttl_s", "used",
+        "_digest", "_paths", "ends_s", "front", "key", "life", "oldest_s", "payload", "sight", "since", "tags", "thaw",
+        "touched_s", "trie", "used", "value",
     )  # fmt: skip
 
-    key: str
-    digest: bytes
-    tags: tuple[str, ...]
-    paths: tuple[Words, ...]
-    trie: Trie
-    since: int
-    sight: Sight
-    ttl_s: float | None
-    sliding: bool
-    ends_s: float | None
-    oldest_s: float | None
-    touched_s: float
-    used: bool
-    bytes: int
-    front: tuple[dict[Any, Entry], Any] | None
+    def __init__(
+        self, key: str, tags: tuple[str, ...], trie: Trie, since: int, value: Any,
+        thaw: Callable[[Any], Any] | None = None, payload: bytes | None = None, life: Life = FOREVER,
+        digest: bytes | None = None,
+    ) -> None:  # fmt: skip
+        self.key = key
+        self.tags = tags
+        self.trie = trie
+        self.since = since
+        self.value = value
+        self.thaw = thaw
+        self.payload = payload
+        self.life = life
+        self.sight = UNSEEN
+        self.ends_s: float | None = None
+        self.oldest_s: float | None = None
+        self.touched_s = 0.0
+        self.used = False
+        self.front: tuple[dict[Any, Entry], Any] | None = None
+        self._digest = digest
+        self._paths: tuple[Words, ...] | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Of the key; made when it is first needed, which in memory may be never."""
+        if self._digest is None:
+            self._digest = keys.digest(self.key)
+        return self._digest
+
+    @property
+    def paths(self) -> tuple[Words, ...]:
+        """Of all tags, and last the key's own; made when they are first needed."""
+        if self._paths is None:
+            self._paths = (*map(words_of, deps.paths_of(self.tags)), hash_words(self.digest))
+        return self._paths
+
+    def hand_out(self) -> Any:
+        """A value for one caller."""
+        return self.value if self.thaw is None else self.thaw(self.value)
 
 
 class LiveTable:
@@ -107,6 +135,7 @@ class LiveTable:
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._expiries: list[tuple[float, str]] = []
         self._bytes = 0
+        self._kept = 0
         self._mutex = threading.RLock()
 
     def __len__(self) -> int:
@@ -116,25 +145,25 @@ class LiveTable:
         """The entry of a key, valid or not."""
         return self._entries.get(key)
 
-    def keep(self, live: Live, seq: int, value: Any, thaw: Callable[[Any], Any] | None) -> Entry:
+    def keep(self, live: Live, seq: int) -> Entry:
         """Take an entry in, in place of the one with its key.
 
         Args:
-            live: complete.
+            live: with its life set.
             seq: the host's moment, taken before its sight.
-            value, thaw: see the head of this file.
 
         Returns:
             The entry.
         """
-        entry: Entry = [live.trie.words, seq, value, thaw, None, live]
-        entry[UNTIL] = UNUSED if self._bounded else _soft_end_s(live)
+        until_s = UNUSED if self._bounded else _soft_end_s(live)
+        entry: Entry = [live.trie.words, seq, live.value, live.thaw, until_s, live]
         with self._mutex:
             old = self._entries.get(live.key)
             if old is not None:
                 self.drop(old)
             self._entries[live.key] = entry
-            self._bytes += live.bytes
+            if live.payload is not None:
+                self._bytes += len(live.payload)
             if live.ends_s is not None:
                 heapq.heappush(self._expiries, (live.ends_s, live.key))
             self._give_back()
@@ -159,7 +188,7 @@ class LiveTable:
                     del table[key]
             if self._entries.get(live.key) is entry:
                 del self._entries[live.key]
-                self._bytes -= live.bytes
+                self._bytes -= len(live.payload or b"")
 
     def clear(self) -> None:
         """Forget all."""
@@ -206,7 +235,7 @@ class LiveTable:
         now_s = _monotonic()
         if now_s >= live.ends_s:
             return False
-        if live.sliding and live.ttl_s is not None and now_s >= live.touched_s + live.ttl_s / TOUCH_PARTS:
+        if live.life.sliding and now_s >= live.touched_s + _touch_s(live.life):
             _touch(live, now_s)
             if self._touched is not None:
                 self._touched(live.digest)
@@ -221,19 +250,18 @@ class LiveTable:
             while self._is_over():
                 self._turn_clock()
         else:
-            self._sweep()
+            self._kept += 1
+            if not self._kept % SWEPT_AT_ONCE:
+                self._sweep()
 
     def _sweep(self) -> None:
-        """Look at the oldest entries, a few at a time in turn: what nobody asks for any more must not stay for ever
-        when it has become stale."""
-        for _ in range(SWEPT_AT_ONCE):
-            key, entry = next(iter(self._entries.items()))
+        """Look at as many of the oldest entries as came since the last time: what nobody asks for any more must not
+        stay for ever when it has become stale."""
+        for key, entry in list(islice(self._entries.items(), SWEPT_AT_ONCE)):
             if entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry):
                 self._entries.move_to_end(key)
             else:
                 self.drop(entry)
-                if not self._entries:
-                    return
 
     def _expire_a_few(self) -> None:
         now_s = _monotonic()
@@ -271,37 +299,38 @@ class LiveTable:
             self.drop(entry)
 
 
-def set_life(live: Live, life: Life, left_s: float | None, oldest_in_s: float | None) -> None:
-    """Give a live object what is left of a life.
+def set_life(live: Live, left_s: float | None, oldest_in_s: float | None) -> None:
+    """Tell a live object how much of its life is left.
 
     Args:
         live: the object.
-        life: as it was given to the entry.
         left_s: seconds until it expires unless it is read; None for never.
         oldest_in_s: seconds until it expires though it be read; None for never.
     """
-    now_s = _monotonic()
-    live.ttl_s = life.ttl_ms / 1000 if life.ttl_ms else None
-    live.sliding = life.sliding
+    now_s = live.touched_s = _monotonic()
     live.ends_s = None if left_s is None else now_s + left_s
     live.oldest_s = None if oldest_in_s is None else now_s + oldest_in_s
-    live.touched_s = now_s
-    if live.ttl_s is not None and left_s is not None and (oldest_in_s is None or left_s < oldest_in_s):
-        live.touched_s = min(now_s, now_s + left_s - live.ttl_s)
+    if live.life.ttl_ms and left_s is not None and (oldest_in_s is None or left_s < oldest_in_s):
+        live.touched_s = min(now_s, now_s + left_s - live.life.ttl_ms / 1000)
+
+
+def _touch_s(life: Life) -> float:
+    """How long after its ttl began an entry is worth a touch."""
+    return life.ttl_ms / 1000 / TOUCH_PARTS
 
 
 def _touch(live: Live, now_s: float) -> None:
     """Start a sliding ttl again, within the age limit."""
     live.touched_s = now_s
-    ends_s = now_s + (live.ttl_s or 0.0)
+    ends_s = now_s + live.life.ttl_ms / 1000
     live.ends_s = ends_s if live.oldest_s is None else min(ends_s, live.oldest_s)
 
 
 def _soft_end_s(live: Live) -> float | None:
     """When the fast path must come back: at the end, or when the next touch is due."""
-    if live.ends_s is None or not live.sliding or live.ttl_s is None:
+    if live.ends_s is None or not live.life.sliding:
         return live.ends_s
-    return min(live.ends_s, live.touched_s + live.ttl_s / TOUCH_PARTS)
+    return min(live.ends_s, live.touched_s + _touch_s(live.life))
 
 
 def _revalidate_freely(entry: Entry) -> bool:

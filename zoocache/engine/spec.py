@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoocache import keys
+
 
 @dataclass(eq=False)
 class Counters:
@@ -54,20 +56,27 @@ class Spec:
     forget_hits: Callable[[], None] = lambda: None
 
 
-@dataclass(eq=False)
 class Call:
     """One call.
 
     Attributes:
         spec: of the function.
         key: full text.
-        digest: of the key.
         values: of the parameters.
+        digest_if_any: of the key, if it was needed yet.
     """
 
-    __slots__ = ("digest", "key", "spec", "values")
+    __slots__ = ("digest_if_any", "key", "spec", "values")
 
-    spec: Spec
-    key: str
-    digest: bytes
-    values: Any
+    def __init__(self, spec: Spec, key: str, values: Any) -> None:
+        self.spec = spec
+        self.key = key
+        self.values = values
+        self.digest_if_any: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Of the key; made when it is first needed, which in memory may be never."""
+        if self.digest_if_any is None:
+            self.digest_if_any = keys.digest(self.key)
+        return self.digest_if_any
