@@ -1,0 +1,186 @@
+"""Identities: which function this is, the same in every process that has it, and never that of another.
+
+    module:qualname                     a function that a module of that name holds
+    module:qualname#<digest>            local functions, lambdas, closures, programs without a file, and a second
+                                        definition under a taken name: of the code, and of what it closes over
+    module:qualname#~<random>           a definition that holds what no other process could compare; forked children
+                                        inherit it
+
+A module-level function is known by its name alone, so that its entries outlive an edit elsewhere in it and a new
+version of Python; `cacheable(version=…)` is for edits that matter. Rejected: the digest of the code for all of them
+(each release would start cold), and `repr` or the address of a closure's cells (they differ from process to process).
+
+Whoever runs a program with another version of Python, or with -O, has other bytecode, hence other digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import weakref
+from collections.abc import Callable
+from enum import Enum
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+from zoocache.errors import NotCacheable
+from zoocache.names import NAMELESS, is_loaded, module_name, name_of, namespace_name
+
+__all__ = ["function_identity", "module_name"]
+
+_NO_MODULE = f"{NAMELESS}:"
+_DIGEST_BYTES = 16
+_TOKEN_BYTES = 16
+_LITERALS = frozenset({type(None), bool, float, complex, str, bytes, type(...), slice})
+_CODE_PARTS = (
+    "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", "co_names", "co_varnames",
+    "co_freevars", "co_cellvars", "co_consts", "co_exceptiontable",
+)  # fmt: skip
+
+
+class _Incomparable(Exception):
+    """A closure holds what has no text that another process would find the same."""
+
+
+# Both tables only ever grow by entries that stay as they are, each with one setdefault; a forked child inherits them.
+_identities: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+_definitions: dict[str, str] = {}  # module:qualname -> digest of the first code under that name
+
+
+def function_identity(fn: Callable[..., Any]) -> str:
+    """The identity of a function.
+
+    Args:
+        fn: a Python function, or a builtin that its module holds under its name.
+
+    Returns:
+        See the head of this file. The same object always has the same identity.
+
+    Raises:
+        NotCacheable: it is no function; a bound method or a `functools.partial` has no name of its own.
+    """
+    if isinstance(fn, BuiltinFunctionType) and (name := name_of(fn)) is not None:
+        return name
+    if not isinstance(fn, FunctionType):
+        raise NotCacheable(f"a {type(fn).__qualname__} has no name of its own: wrap it in a function and cache that")
+    known = _identities.get(fn)
+    return known if known is not None else _identities.setdefault(fn, _identify(fn))
+
+
+def _identify(fn: FunctionType) -> str:
+    home = namespace_name(fn.__globals__)
+    base = f"{_module_of(fn, home)}:{fn.__qualname__}"
+    try:
+        _refuse_private(fn.__globals__)
+        text = _definition(fn, ())
+    except _Incomparable:
+        return _unshared(base)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+    if home is None or _is_local(fn):
+        return f"{base}#{digest}"
+    return base if _definitions.setdefault(base, digest) == digest else f"{base}#{digest}"
+
+
+def _refuse_private(namespace: dict[str, Any]) -> None:
+    """Globals that `exec` was given: nobody knows what they hold, though the code be the same."""
+    if namespace_name(namespace) is None and not is_loaded(NAMELESS, namespace):
+        raise _Incomparable
+
+
+def _module_of(fn: FunctionType, home: str | None) -> str:
+    """The module in a function's name: where its code lives, unless `functools.wraps` says it stands for another."""
+    own = fn.__globals__.get("__name__")
+    return home if home is not None and fn.__module__ == own else module_name(str(fn.__module__))
+
+
+def _is_local(fn: FunctionType) -> bool:
+    """Whether a name may be shared by several functions: one in a function, a lambda, a closure, a borrowed name."""
+    closes = fn.__closure__ is not None and fn.__code__.co_freevars != ("__class__",)
+    return closes or "<" in fn.__qualname__ or fn.__module__ != fn.__globals__.get("__name__")
+
+
+def _unshared(base: str) -> str:
+    return f"{base}#~{os.urandom(_TOKEN_BYTES).hex()}"
+
+
+def _definition(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
+    """What a function is made of: its code and the contents of its closure.
+
+    Args:
+        fn: the function.
+        around: the functions whose closures this one was found in, so that recursion comes to an end.
+    """
+    if fn in around:
+        return f"^{around.index(fn)}"
+    around = (*around, fn)
+    cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
+    held = [_cell(fn, name, cell, around) for name, cell in cells]
+    return f"{_code(fn.__code__)}[{','.join(held)}]"
+
+
+def _cell(fn: FunctionType, name: str, cell: Any, around: tuple[FunctionType, ...]) -> str:
+    if name == "__class__" and "<locals>" not in fn.__qualname__:
+        return name  # super() in a module's class: the qualname tells it already, and the cell is empty as yet
+    try:
+        content = cell.cell_contents
+    except ValueError:  # empty: what will be in it is not known yet
+        raise _Incomparable from None
+    return _content(content, around)
+
+
+def _content(value: Any, around: tuple[FunctionType, ...]) -> str:
+    """The text of what a closure holds, if it is immutable and told by its value."""
+    if isinstance(value, Enum):
+        return f"{_named(type(value))}.{value._name_}={_content(value._value_, around)}"
+    if isinstance(value, (type, BuiltinFunctionType)):
+        return _named(value)
+    if isinstance(value, FunctionType):
+        return _public_name(value) or _inner(value, around)
+    if isinstance(value, ModuleType):
+        return f"module {module_name(value.__name__)}"
+    return _constant(value, lambda item: _content(item, around))
+
+
+def _public_name(thing: Any) -> str | None:
+    """The name of a class or function that other processes know it by."""
+    name = name_of(thing)
+    return None if name is None or name.startswith(_NO_MODULE) else name
+
+
+def _named(thing: Any) -> str:
+    name = _public_name(thing)
+    if name is None:
+        raise _Incomparable
+    return name
+
+
+def _inner(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
+    """A function that no name leads to, such as the one inside a decorator's wrapper: all it is made of."""
+    _refuse_private(fn.__globals__)
+    home = namespace_name(fn.__globals__)
+    defaults = _content(fn.__defaults__, around), _content(tuple(sorted((fn.__kwdefaults__ or {}).items())), around)
+    return f"{home}:{fn.__qualname__}{_definition(fn, around)}{defaults}"
+
+
+def _code(code: CodeType) -> str:
+    """What a code object does, without file names and line numbers."""
+    texts = [_constant(getattr(code, name, None), _code_constant) for name in _CODE_PARTS]
+    return f"code({','.join(texts)})"
+
+
+def _code_constant(value: Any) -> str:
+    return _code(value) if isinstance(value, CodeType) else _constant(value, _code_constant)
+
+
+def _constant(value: Any, inner: Callable[[Any], str]) -> str:
+    """The text of a literal, independent of the hash seed; `inner` gives that of its items."""
+    cls = type(value)
+    if cls in _LITERALS:
+        return repr(value)
+    if cls is int:
+        return f"{value:#x}"  # the decimal form of a long one may be forbidden
+    if cls is tuple:
+        return f"({','.join(map(inner, value))})"
+    if cls is frozenset:
+        return f"{{{','.join(sorted(map(inner, value)))}}}"
+    raise _Incomparable
