@@ -1,0 +1,240 @@
+"""The codec: values to bytes and back, each with its type.
+
+Format. The bytes are one msgpack object (github.com/msgpack/msgpack, spec.md), so that JSON-like values are written and
+read at the speed of C. What msgpack lacks is
+
+    a scalar        an ext object, codes 1 to 31: `zoocache.codec.scalars`
+    a container     an array whose first item is a mark, an ext object with a code from 32: `containers`, `classes`
+
+and bytes with any mark in them begin with 0xC1, which msgpack never uses; only then does reading look at each array.
+Ext code -1, msgpack's own timestamp, is read as a datetime and never written.
+
+The writer packs the value in one go; msgpack asks `_Writer.lower` about each object that it does not know. Then the
+writer looks at what msgpack knew: a bytearray or memoryview was written as bytes, and an ExtType as one of ours. If
+there is any, it packs again with these veiled, so that they are asked about too. The look also bounds the depth.
+
+The reader trusts no byte: whatever goes wrong is `Undecodable`, which is a miss. msgpack bounds the length of each
+array by the length of the bytes; every mark that was read must have been used up by its array. No code is ever run but
+the constructors named here, and the import of a module that a class's name begins with.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from msgpack import ExtType, Timestamp, packb, unpackb
+
+from zoocache.anatomy import locate
+from zoocache.codec.classes import Shape, builder_of, lower_instance
+from zoocache.codec.containers import BUILD, LOWER, Builder
+from zoocache.codec.faults import Undecodable, Unkeepable
+from zoocache.codec.immutable import is_immutable
+from zoocache.codec.scalars import PACK, pack_bytearray, read_scalar
+from zoocache.errors import UnkeepableResult
+
+__all__ = ["Undecodable", "decode", "encode", "is_immutable"]
+
+MAX_DEPTH = 500  # of arrays and maps; msgpack's reader has room for 1024
+_MARKED = b"\xc1"
+_FIRST_MARK = 32
+_MISREAD = frozenset({bytearray, memoryview, ExtType, Timestamp})
+_SUSPECT = bytes([*range(0xC4, 0xCA), *range(0xD4, 0xD9)])  # the first bytes of bin and ext objects
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict})
+_TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels, or contains itself"
+_WAY_OUT = "return plain data, a dataclass, an Enum member or a namedtuple instead"
+
+
+def encode(value: Any, *, label: str) -> bytes:
+    """The bytes of a value.
+
+    Args:
+        value: what to keep.
+        label: what an error calls the function it comes from, such as `get_user()`.
+
+    Returns:
+        Bytes that `decode` turns into an equal value of the same type, in any process that has its classes.
+
+    Raises:
+        UnkeepableResult: something in it would not come back; the message names the label and the path inside.
+    """
+    try:
+        return _pack(value)
+    except Unkeepable:
+        raise _refusal(value, label) from None
+
+
+def decode(data: bytes | memoryview) -> Any:
+    """The value of bytes from `encode`.
+
+    Raises:
+        Undecodable: they are none, or of a class that is not to be had here as it was.
+    """
+    try:
+        if data[:1] == _MARKED:
+            return _Reader().read(memoryview(data)[1:])
+        return unpackb(data, ext_hook=read_scalar, strict_map_key=False, unicode_errors="surrogatepass", timestamp=3)
+    except Undecodable:
+        raise
+    except Exception as error:  # the bytes decide which constructors and imports run, and what these raise
+        raise Undecodable(f"{type(error).__name__}: {error}") from error
+
+
+def _pack(value: Any) -> bytes:
+    try:
+        return _Writer().write(value, None)
+    except UnicodeEncodeError:  # a lone surrogate somewhere; to ask for them from the start would cost all others
+        return _Writer().write(value, "surrogatepass")
+    except (ValueError, RecursionError, OverflowError) as error:  # msgpack's: too deep, or beyond 4 GiB
+        raise Unkeepable(_TOO_DEEP if "recursion" in str(error) else str(error)) from None
+
+
+class _Veiled:
+    """Around an object of which msgpack would make something else."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _veil(value: Any) -> Any:
+    cls = type(value)
+    if cls is list:
+        return [_veil(item) for item in value]
+    if cls is dict:
+        return {_veil(key): _veil(item) for key, item in value.items()}
+    return _Veiled(value) if cls in _MISREAD else value
+
+
+class _Writer:
+    """One encoding.
+
+    Attributes:
+        marks: those of classes, made once in an encoding.
+        lowered: id of a container → its items, as they were handed to msgpack.
+        veils: whether what msgpack would misread is veiled.
+    """
+
+    __slots__ = ("lowered", "marks", "veils")
+
+    def __init__(self) -> None:
+        self.lowered: dict[int, list[Any]] = {}
+        self.marks: dict[type, tuple[ExtType, Shape]] = {}
+        self.veils = False
+
+    def write(self, value: Any, unicode_errors: str | None) -> bytes:
+        body: bytes = packb(value, default=self.lower, strict_types=True, unicode_errors=unicode_errors)
+        if (len(body) >= MAX_DEPTH or len(body.translate(None, _SUSPECT)) < len(body)) and self.misread(value):
+            self.veils = True
+            body = packb(_veil(value), default=self.lower, strict_types=True, unicode_errors=unicode_errors)
+        return _MARKED + body if self.lowered else body
+
+    def lower(self, value: Any) -> Any:
+        """What msgpack shall write for an object that it does not know."""
+        cls = type(value)
+        if cls is _Veiled:
+            value = value.value
+            cls = type(value)
+            if cls is bytearray:
+                return pack_bytearray(value)
+        lower = LOWER.get(cls)
+        if lower is None and cls not in self.marks and (pack := PACK[cls]) is not None:
+            return pack(value)
+        mark, items = lower_instance(value, self.marks) if lower is None else lower(value)
+        if self.veils:
+            items = [_veil(item) for item in items]
+        self.lowered[id(value)] = items
+        return [mark, *items]
+
+    def misread(self, value: Any) -> bool:
+        """Whether msgpack made something else of any object, level by level: gc walks dicts and lists in C.
+
+        Raises:
+            Unkeepable: there are too many levels.
+        """
+        level = [value]
+        for _ in range(MAX_DEPTH):
+            kinds = set(map(type, level))
+            if not kinds <= _PLAIN:
+                if not kinds.isdisjoint(_MISREAD):
+                    return True
+                level = [part for part in map(self.walkable, level) if part is not None]
+            level = gc.get_referents(*level)
+            if not level:
+                return False
+        raise Unkeepable(_TOO_DEEP)
+
+    def walkable(self, part: Any) -> Any:
+        """A list or dict with what msgpack found inside this part; None for scalars."""
+        return part if type(part) in _PLAIN else self.lowered.get(id(part))
+
+
+class _Mark:
+    """The first item of an array, while it is read.
+
+    Attributes:
+        build: makes the container from the other items.
+    """
+
+    __slots__ = ("build",)
+
+    def __init__(self, build: Builder) -> None:
+        self.build = build
+
+
+class _Reader:
+    """One decoding of bytes with marks.
+
+    Attributes:
+        marks: those of classes, by code and payload, so that each class is looked up once.
+        unused: marks that were read and have not become a container yet.
+    """
+
+    __slots__ = ("marks", "unused")
+
+    def __init__(self) -> None:
+        self.marks: dict[tuple[int, bytes], _Mark] = {}
+        self.unused = 0
+
+    def read(self, data: memoryview) -> Any:
+        value = unpackb(
+            data, ext_hook=self.ext, list_hook=self.array, strict_map_key=False, unicode_errors="surrogatepass",
+            timestamp=3,
+        )  # fmt: skip
+        if self.unused:
+            raise Undecodable("a mark stands where none belongs")
+        return value
+
+    def ext(self, code: int, data: bytes) -> Any:
+        if code < _FIRST_MARK:
+            return read_scalar(code, data)
+        self.unused += 1
+        mark = self.marks.get((code, data))
+        if mark is None:
+            plain = None if data else BUILD.get(code)
+            mark = self.marks[code, data] = _Mark(plain or builder_of(code, data))
+        return mark
+
+    def array(self, items: list[Any]) -> Any:
+        if not items or type(items[0]) is not _Mark:
+            return items
+        self.unused -= 1
+        return items.pop(0).build(items)
+
+
+def _why_not(value: Any) -> str | None:
+    """Why a value cannot be kept; None if it can."""
+    try:
+        _pack(value)
+    except Unkeepable as error:
+        return error.why
+    return None
+
+
+def _refusal(value: Any, label: str) -> UnkeepableResult:
+    why = _why_not(value)
+    path, culprit = ("", value) if why == _TOO_DEEP else locate(value, lambda part: _why_not(part) is not None)
+    because = _why_not(culprit)
+    reason = f" ({because})" if because else ""
+    return UnkeepableResult(f"{label}: result{path}: {type(culprit).__name__} cannot be kept{reason}; {_WAY_OUT}")
