@@ -14,6 +14,28 @@ import struct
 _FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid on 64-bit Linux
 
 
+class Description:
+    """An open description of a file. It is closed when nobody refers to it any more: a thread that is in the middle of
+    using it keeps it open, so its number cannot come to mean another file under that thread.
+
+    Attributes:
+        fd: the descriptor; -1 once it is closed.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close it now, whoever refers to it."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
 def try_exclusive(fd: int, byte: int) -> bool:
     """Take the byte for writing, without waiting; whether it worked."""
     return _set(fd, fcntl.F_WRLCK, byte)

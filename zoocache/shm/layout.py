@@ -51,6 +51,7 @@ H_NEIGHBOURS = 26  # (*) moved by a newcomer of another layout: look for its seg
 
 LIVE = 1
 DEAD = 2
+NEVER = 2**64 - 1  # floor and `inserts` of a dead segment
 
 # A slot. Its words are written only by the process that holds the kernel lock on the slot's byte.
 SLOT_WORDS = 8

@@ -34,7 +34,7 @@ from typing import Any, Protocol, TypeVar
 from posix_ipc import BusyError
 
 from zoocache.errors import Busy
-from zoocache.shm import points
+from zoocache.shm import kernel, points
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Lock:
         timeout_s: how long `run` waits for a living holder.
     """
 
-    __slots__ = ("_fd", "_gate", "_name", "_open_fd", "_pid", "_threads", "_timeout_s")
+    __slots__ = ("_description", "_gate", "_name", "_open_fd", "_pid", "_threads", "_timeout_s")
 
     def __init__(
         self, open_fd: Callable[[], int], gate: Gate | None, name: str, timeout_s: float = DEFAULT_TIMEOUT_S
@@ -87,26 +87,25 @@ class Lock:
         self._name = name
         self._timeout_s = timeout_s
         self._threads = threading.RLock()
-        self._fd = -1
+        self._description: kernel.Description | None = None
         self._pid = os.getpid()
 
     def after_fork(self) -> None:
         """In a forked child: the thread lock may be held by a thread that is not here, and the description is the
         parent's. Its copy is closed, or the parent's flock would outlive the parent here."""
-        if self._fd >= 0:
-            os.close(self._fd)
         self._threads = threading.RLock()
-        self._fd = -1
+        if self._description is not None:
+            self._description.close()
+        self._description = None
         self._pid = os.getpid()
 
-    @property
-    def fd(self) -> int:
+    def _opened(self) -> kernel.Description:
         """This process's own description of the locked file."""
         if self._pid != os.getpid():
             self.after_fork()
-        if self._fd < 0:
-            self._fd = self._open_fd()
-        return self._fd
+        if self._description is None:
+            self._description = kernel.Description(self._open_fd())
+        return self._description
 
     def run(self, action: Callable[..., T], *args: Any) -> T:
         """Call `action(*args)` while this process and thread hold the lock.
@@ -121,7 +120,10 @@ class Lock:
         # No loop in this frame: CPython may skip a `finally` when a signal handler raises at a loop's back edge.
         # The outer finally repeats the unlock, so that an exception inside the inner one leaks nothing; each step
         # may be repeated without harm. Who is inside already is turned away before `try`: its own finally unlocks.
-        fd = self._fd if self._pid == _getpid() and self._fd >= 0 else self.fd
+        description = self._description  # this frame keeps it open, though another thread may call `close`
+        if description is None or self._pid != _getpid():
+            description = self._opened()
+        fd = description.fd
         if self._threads._is_owned():  # type: ignore[attr-defined]  # as threading.Condition does
             raise Busy(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
         try:
@@ -199,10 +201,8 @@ class Lock:
         )
 
     def close(self) -> None:
-        """Give the description back; the next use opens a new one."""
-        if self._fd >= 0 and self._pid == os.getpid():
-            os.close(self._fd)
-        self._fd = -1
+        """Give the description back, once no thread is inside any more; the next use opens a new one."""
+        self._description = None
 
 
 def at_once(action: Callable[..., T], *args: Any) -> T:

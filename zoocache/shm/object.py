@@ -29,15 +29,13 @@ import posix_ipc
 from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
 from zoocache.shm import identity, kernel, points
 from zoocache.shm import layout as at
-from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, LAYOUT, MAGIC, MIN_SIZE, WORD, Layout, layout_of
+from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, LAYOUT, MAGIC, MIN_SIZE, NEVER, WORD, Layout, layout_of
 from zoocache.shm.lock import Lock
 
 log = logging.getLogger("zoocache")
 
 CREATION_S = 5.0
 """How long a newcomer waits for whoever is making the object."""
-
-NEVER = 2**64 - 1
 
 
 def open_object(name: str) -> int | None:
@@ -138,13 +136,15 @@ def _retire_object(fd: int) -> None:
 
 
 def retire(words: memoryview) -> None:
-    """Make all who read these words let go.
+    """Make all who read these words let go. Needs no lock.
 
-    Floor and `inserts` come before seq is read, so whoever validates under the seq that is read sees them.
+    The state comes first, since a writer in the middle of a mutation may store its own floor or `inserts` over these:
+    whoever looks after that reads a dead state, last, and whoever looked before finds another `inserts`. All of it
+    comes before seq is read, so whoever validates under the seq that is read sees it.
     """
+    words[at.H_STATE] = at.DEAD
     words[at.H_FLOOR] = NEVER
     words[at.H_INSERTS] = NEVER
-    words[at.H_STATE] = at.DEAD
     words[at.H_SEQ] = (words[at.H_SEQ] + 1) & NEVER
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -42,9 +43,9 @@ CURRENT_S = 0.001
 
 _monotonic = time.monotonic
 
-LOCK_FREE = os.uname().machine in ("x86_64", "amd64", "AMD64", "i686")
-"""Whether lock-free readers see stores in the program's order (x86-TSO, Sewell et al. 2010). Elsewhere everything but
-"seq is unchanged" is read under the lock."""
+LOCK_FREE = os.uname().machine in ("x86_64", "amd64", "AMD64") and sys.maxsize > 2**32
+"""Whether lock-free readers see whole words, and stores in the program's order (x86-TSO, Sewell et al. 2010).
+Elsewhere everything but "seq is unchanged" is read under the lock."""
 
 
 class Orphaned(Exception):
@@ -60,21 +61,32 @@ class Segment:
         lock: the write lock; `write` takes it.
     """
 
-    def __init__(self, name: str, fd: int, size: int, shared: bool, lock_timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, name: str, description: kernel.Description, size: int, shared: bool, lock_timeout_s: float
+    ) -> None:
         self.name = name
         self.shared = shared
         self.layout = layout_of(size)
-        self._fd = fd
-        raw = memoryview(map_object(fd, size))
+        self._description: kernel.Description | None = description  # None once this process has left
+        raw = memoryview(map_object(description.fd, size))
         self.words = raw.cast("Q")
         gate = open_gate(name) if shared else None
-        self.lock = Lock(lambda: kernel.reopen(self._fd), gate, f"segment {name}", lock_timeout_s)
+        self.lock = Lock(self._open_again, gate, f"segment {name}", lock_timeout_s)
         self.tables = Tables(self.words, raw, self.layout)
-        self.slots = Slots(self.words, self.layout, fd)
+        self.slots = Slots(self.words, self.layout, description)
         self.claims = Claims(self.words, raw, self.layout, self.slots)
         self.incarnation = self.words[at.H_INCARNATION]
         self._current_s = 0.0
-        self._claiming = threading.Lock()  # two threads of a process must not take two slots
+        # Two threads of a process must not take two slots. Re-entrant: a signal handler's call must not wait for the
+        # one that it interrupted; at worst it takes a second slot, and what it computes is computed twice.
+        self._claiming = threading.RLock()
+
+    def _open_again(self) -> int:
+        """Another description of the object, for the lock."""
+        description = self._description
+        if description is None:
+            raise Orphaned(self.name)
+        return kernel.reopen(description.fd)
 
     def write(self, action: Callable[..., T], *args: Any) -> T:
         """Call `action(*args)` under the write lock, on a segment that is proved to be the host's.
@@ -90,8 +102,10 @@ class Segment:
         now_s = _monotonic()
         if now_s - self._current_s < CURRENT_S and self.words[at.H_STATE] == at.LIVE:
             return True
+        if not self.is_current():
+            return False
         self._current_s = now_s
-        return self.is_current()
+        return True
 
     def try_write(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
         """As `write`, but give up at once, with (False, None), if the lock is taken."""
@@ -105,21 +119,25 @@ class Segment:
         """Writer, under the lock, first thing.
 
         Raises:
-            Orphaned: the segment has lost its name or its sanity; it is retired.
+            Orphaned: the segment has lost its name or its sanity and is retired, or this process has left it.
         """
         if not self.is_still_current():
             self.retire()
             raise Orphaned(self.name)
 
     def is_current(self) -> bool:
-        """Whether the object still has its name and its sanity. Costs one system call."""
-        words = self.words
+        """Whether this process is attached to it, and it still has its name and its sanity. Costs one system call."""
+        words, description = self.words, self._description
         sane = words[at.H_MAGIC] == MAGIC and words[at.H_STATE] == at.LIVE
-        return sane and (not self.shared or os.fstat(self._fd).st_nlink > 0)
+        return sane and description is not None and (not self.shared or os.fstat(description.fd).st_nlink > 0)
 
     def retire(self) -> None:
-        """Make all who are attached let go. Needs no lock: each store only makes more of it stale."""
-        retire(self.words)
+        """Make all who are attached let go. Needs no lock: each store only makes more of it stale.
+
+        One who has left retires nothing: it no longer knows, and the others may be well.
+        """
+        if self._description is not None:
+            retire(self.words)
 
     def claim_slot(self, wall_ms: int) -> int:
         """The word that names this process in claims; 0 if all slots are taken."""
@@ -127,22 +145,33 @@ class Segment:
             return self.slots.owner or self.slots.claim(wall_ms)
 
     def after_fork(self) -> None:
-        """In a forked child: descriptions of its own first, then let go of the parent's."""
-        self._claiming = threading.Lock()
-        inherited = self._fd
-        self._fd = kernel.reopen(inherited)
-        kernel.try_shared(self._fd, at.LOCK_ATTACHED)
+        """In a forked child: a description of its own first, then let go of the parent's.
+
+        The lock comes before that: what it closes makes room for the descriptor to be opened. A child that cannot have
+        a description counts as one that has left, and attaches anew at its next write.
+        """
+        self._claiming = threading.RLock()
         self.lock.after_fork()
-        self.slots.after_fork(self._fd)
-        os.close(inherited)
+        self.slots.after_fork(None)
+        inherited, self._description = self._description, None
+        if inherited is None:
+            return
+        try:
+            own = kernel.Description(kernel.reopen(inherited.fd))
+            kernel.try_shared(own.fd, at.LOCK_ATTACHED)
+            self.slots.after_fork(own)
+            self._description = own
+        except OSError as error:
+            log.warning("zoocache: a forked child could not keep segment %s: %s; it attaches anew", self.name, error)
+        finally:
+            inherited.close()
 
     def leave(self) -> None:
-        """Detach in order. The mapping goes with the last live object that refers to it."""
-        if self._fd >= 0:
-            self.slots.leave()
-            self.lock.close()
-            os.close(self._fd)
-            self._fd = -1
+        """Detach in order. A thread that is in the middle of a write ends it; later ones meet `Orphaned`. The mapping
+        goes with the last live object that refers to it."""
+        self.slots.leave()
+        self.lock.close()
+        self._description = None
 
 
 def attach(prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT_TIMEOUT_S) -> Segment:
@@ -163,18 +192,33 @@ def attach(prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT
         SegmentError: whatever else the system says.
     """
     name = identity.segment_name(prefix)
-    for _ in range(ATTEMPTS):
-        fd = open_object(name)
-        if fd is None:
-            return private(name, size)
-        if settle(name, fd, size):
-            return Segment(name, fd, os.fstat(fd).st_size, True, lock_timeout_s)
-        os.close(fd)
+    try:
+        for _ in range(ATTEMPTS):
+            fd = open_object(name)
+            if fd is None:
+                return private(name, size, lock_timeout_s)
+            if settle(name, fd, size):
+                return _attached(name, fd, True, lock_timeout_s)
+            os.close(fd)
+    except SegmentError:
+        raise
+    except OSError as error:
+        raise SegmentError(error.errno, f"segment {name} cannot be attached: {error}") from error
     raise SegmentError(errno.EAGAIN, f"segment {name} was replaced {ATTEMPTS} times while attaching; is something "
                                      "removing it again and again?")  # fmt: skip
 
 
-def private(name: str, size: int | None = None) -> Segment:
+def _attached(name: str, fd: int, shared: bool, lock_timeout_s: float) -> Segment:
+    """The segment behind a descriptor; if it cannot be had, the descriptor is closed, and with it goes its lock."""
+    description = kernel.Description(fd)
+    try:
+        return Segment(name, description, os.fstat(fd).st_size, shared, lock_timeout_s)
+    except BaseException:
+        description.close()
+        raise
+
+
+def private(name: str, size: int | None = None, lock_timeout_s: float = DEFAULT_TIMEOUT_S) -> Segment:
     """A segment without a name, which only this process and its forked children share."""
     log.warning(
         "zoocache: there is no shared memory here (%s is missing), so invalidations stay inside this process and the "
@@ -184,7 +228,7 @@ def private(name: str, size: int | None = None) -> Segment:
     size = size or DEFAULT_SIZE
     allocate(fd, name, size)
     write_header(fd, size)
-    return Segment(name, fd, size, False)
+    return _attached(name, fd, False, lock_timeout_s)
 
 
 def destroy(prefix: str) -> bool:

@@ -48,13 +48,13 @@ class Slots:
     Args:
         words: of the segment.
         layout: of the segment.
-        fd: this process's own description of the segment.
+        description: this process's own, of the segment; None after `leave`, and until `after_fork` gives another.
     """
 
-    def __init__(self, words: memoryview, layout: Layout, fd: int) -> None:
+    def __init__(self, words: memoryview, layout: Layout, description: kernel.Description) -> None:
         self._words = words
         self._layout = layout
-        self._fd = fd
+        self._description: kernel.Description | None = description
         self._at = -1
         self.owner = NOBODY
 
@@ -67,7 +67,10 @@ class Slots:
         Returns:
             The word that names this process, or NOBODY if all slots have living owners.
         """
-        index = next(filter(self._try_claim, self._candidates()), -1)
+        description = self._description
+        if description is None:
+            return NOBODY
+        index = next((i for i in self._candidates() if _try_claim(description, i)), -1)
         if index < 0:
             return NOBODY
         words = self._words
@@ -88,23 +91,20 @@ class Slots:
         yield from (i for i, pid in enumerate(pids) if not pid)
         yield from (i for i, pid in enumerate(pids) if pid)
 
-    def _try_claim(self, index: int) -> bool:
-        taken = kernel.try_exclusive(self._fd, LOCK_SLOTS + index)
-        if taken and points.ARMED:
-            points.reach("slot.locked")
-        return taken
-
     def _index(self, slot: int) -> int:
         return self._layout.slots_at + slot * SLOT_WORDS
 
     def is_dead(self, owner: int) -> bool:
-        """Whether the process that the word names is proved to be gone."""
+        """Whether the process that the word names is proved to be gone. For who has left the segment all are."""
+        description = self._description
+        if description is None:
+            return True
         if owner == self.owner:
             return False
         slot, epoch = owner & 0xFFFF, owner >> 16
         if slot >= self._layout.slots or self._words[self._index(slot) + S_EPOCH] != epoch:
             return True
-        return not kernel.is_held(self._fd, LOCK_SLOTS + slot)
+        return not kernel.is_held(description.fd, LOCK_SLOTS + slot)
 
     def report(self, hits: int, misses: int, fills: int, up_ms: int) -> None:
         """Show this process's counters to whoever looks."""
@@ -115,23 +115,33 @@ class Slots:
 
     def processes(self) -> Iterator[Process]:
         """The living owners."""
-        words = self._words
+        words, description = self._words, self._description
+        if description is None:
+            return
         for index in range(self._layout.slots):
             at = self._index(index)
-            alive = at == self._at or kernel.is_held(self._fd, LOCK_SLOTS + index)
+            alive = at == self._at or kernel.is_held(description.fd, LOCK_SLOTS + index)
             if words[at + S_PID] and alive:
                 yield Process(
                     words[at + S_PID], words[at + S_STARTED_MS], words[at + S_HITS], words[at + S_MISSES],
                     words[at + S_FILLS], words[at + S_SEEN_MS],
                 )  # fmt: skip
 
-    def after_fork(self, fd: int) -> None:
+    def after_fork(self, description: kernel.Description | None) -> None:
         """In a forked child: the parent's slot is not ours; `claim` takes another when it is needed."""
-        self._fd, self._at, self.owner = fd, -1, NOBODY
+        self._description, self._at, self.owner = description, -1, NOBODY
 
     def leave(self) -> None:
-        """Give the slot back in order."""
-        if self._at >= 0:
+        """Give the slot back in order, and let go of the segment."""
+        description = self._description
+        if self._at >= 0 and description is not None:
             self._words[self._at + S_PID] = 0
-            kernel.release(self._fd, LOCK_SLOTS + (self.owner & 0xFFFF))
-        self._at, self.owner = -1, NOBODY
+            kernel.release(description.fd, LOCK_SLOTS + (self.owner & 0xFFFF))
+        self._description, self._at, self.owner = None, -1, NOBODY
+
+
+def _try_claim(description: kernel.Description, index: int) -> bool:
+    taken = kernel.try_exclusive(description.fd, LOCK_SLOTS + index)
+    if taken and points.ARMED:
+        points.reach("slot.locked")
+    return taken

@@ -7,7 +7,8 @@ A reader, without a lock:
     1  gen
     2  the nodes it wants in table gen & 1 (a free slot ends the probing: the node is missing)
     3  gen again: another one means that the table may be scratch by now; all that was read is void
-    4  floor, last: it is what every missing node counts as changed at
+    4  floor and state, last: the floor is what every missing node counts as changed at, and in a dead segment
+       everything is void
   If `inserts` was even before step 1, all that it found (where nodes are, which are missing, that the floor is not
   above a certain number) stays true for as long as `inserts` is that number, since nothing of it changes without
   moving `inserts`. So the next look may read the `changed` of the nodes it knows, then `inserts`, last, and be done.
@@ -50,6 +51,7 @@ from zoocache.shm.layout import (
     N_HIGH,
     N_LOW,
     N_TEXT,
+    NEVER,
     NODE_WORDS,
     Layout,
 )
@@ -108,15 +110,15 @@ class Tables:
 
     def begin_inserts(self) -> None:
         """Writer, under the lock: from here on nobody keeps where nodes are, or that they are missing."""
-        words = self._words
-        if not words[H_INSERTS] & 1:
-            words[H_INSERTS] += 1
+        inserts = self._words[H_INSERTS]
+        if not inserts & 1:
+            self._words[H_INSERTS] = inserts + 1
         if points.ARMED:
             points.reach("table.counted")
 
     def end_inserts(self) -> None:
         """Writer, under the lock: what was inserted is found by all who look from here on."""
-        self._words[H_INSERTS] += 1
+        self._words[H_INSERTS] = min(self._words[H_INSERTS] + 1, NEVER)  # NEVER: retired meanwhile, and stays so
         if points.ARMED:
             points.reach("table.settled")
 
