@@ -150,11 +150,7 @@ def retire(words: memoryview) -> None:
 
 def unlink(name: str, fd: int) -> None:
     """Remove the name if it still leads to this object: two who want that must not remove a newcomer's."""
-    object_lock = kernel.reopen(fd)
-    try:
-        Lock(lambda: object_lock, None, f"segment {name}").run(_unlink_mine, name, fd)
-    finally:
-        os.close(object_lock)
+    Lock(lambda: kernel.reopen(fd), None, f"segment {name}").run(_unlink_mine, name, fd)
 
 
 def _unlink_mine(name: str, fd: int) -> None:

@@ -1,0 +1,42 @@
+"""Removing a segment: alone, whole, and without touching anybody else's descriptors."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import pytest
+
+from tests.conftest import objects_of
+from zoocache.errors import SegmentError
+from zoocache.shm.segment import attach, destroy
+
+
+def test_destroy_removes_what_nobody_uses(prefix: str) -> None:
+    """A segment that nobody is attached to goes, with its semaphore; then there is none to remove."""
+    attach(prefix).leave()
+    assert objects_of(prefix)
+    assert destroy(prefix)
+    assert [] == objects_of(prefix)
+    assert not destroy(prefix)
+
+
+def test_destroy_closes_only_what_it_opened(prefix: str) -> None:
+    """No descriptor that another part of the process has opened meanwhile is closed, and none is left open."""
+    attach(prefix).leave()
+    gc.collect()
+    before = set(os.listdir("/proc/self/fd"))
+    assert destroy(prefix)
+    assert before == set(os.listdir("/proc/self/fd"))
+
+
+def test_destroy_refuses_what_is_in_use(prefix: str) -> None:
+    """A segment that somebody is attached to stays, with its semaphore."""
+    segment = attach(prefix)
+    try:
+        there = objects_of(prefix)
+        with pytest.raises(SegmentError, match="is in use"):
+            destroy(prefix)
+        assert there == objects_of(prefix)
+    finally:
+        segment.leave()
