@@ -17,6 +17,7 @@ from zoocache.engine.effects import Steps, drive, drive_async, patiently
 from zoocache.engine.live import LIVE, THAW, VALUE, Entry
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import NotCacheable
+from zoocache.flight import Flight
 from zoocache.wrapper import Made, make
 
 P = ParamSpec("P")
@@ -268,8 +269,10 @@ class _Caller:
         key = self.key(values)
         inside = fills.current()
         fills.refuse_recursion(key, inside)
-        live, value, stamp = yield from calls.compute(engine, self.call_of(values, key), None, inside)
-        yield from patiently(lambda: keeping.put(engine, live, stamp))
+        flight = Flight(key)  # nobody follows it
+        live, value, stamp = yield from calls.compute(engine, self.call_of(values, key), flight, inside)
+        if flight.is_kept:
+            yield from patiently(lambda: keeping.put(engine, live, stamp))
         return value
 
     def refresh(self, *args: Any, **kwargs: Any) -> Any:

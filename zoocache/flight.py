@@ -28,17 +28,26 @@ class Flight:
         kind: how it ended: VALUE, ERROR or ABANDONED; None while it is under way.
         payload: what the engine hands to followers with VALUE; the exception with ERROR. Stored before `kind`.
         overtaken: the key was set anew meanwhile: what comes of this is not kept.
+        tags: what the computation depends on, as far as it came: for those who get its exception.
+        doubtful: it depends on something else that nobody here knows the tags of: what comes of it is not kept.
     """
 
-    __slots__ = ("key", "kind", "overtaken", "payload", "waits_for", "wakers")
+    __slots__ = ("doubtful", "key", "kind", "overtaken", "payload", "tags", "waits_for", "wakers")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.kind: Kind | None = None
         self.payload: Any = None
         self.overtaken = False
+        self.tags: Iterable[str] = ()
+        self.doubtful = False
         self.wakers: list[Callable[[], object]] | None = None
-        self.waits_for: set[Flight] | None = None  # flights that this one's function waits for
+        self.waits_for: list[Flight] | None = None  # what this one's function waits for; twice if two of its tasks do
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what it brings may be kept."""
+        return not self.overtaken and not self.doubtful
 
 
 class Flights:
@@ -47,24 +56,23 @@ class Flights:
     def __init__(self) -> None:
         self._mutex = threading.RLock()
         self._flights: dict[str, Flight] = {}
+        self._replaced: list[Flight] = []  # under way still, though nobody follows them any more
 
     def after_fork(self) -> None:
         """In a forked child: the leaders are in the parent, nobody here is waiting, and the lock may be held."""
+        for flight in (*self._flights.values(), *self._replaced):
+            flight.wakers = None  # they would ring in the parent's event loops
         self._mutex = threading.RLock()
         self._flights = {}
+        self._replaced = []
 
-    def join(self, key: str) -> tuple[Flight, bool]:
-        """The flight of a key, begun if there was none.
+    def join(self, own: Flight) -> Flight:
+        """The flight of a key that is under way; if there is none, `own` is from here on.
 
-        Returns:
-            (flight, whether the caller leads it).
+        One step of a dict, which the interpreter makes whole, so that no exception out of a signal handler can come
+        between the table and whoever is to end what stands there.
         """
-        with self._mutex:
-            flight = self._flights.get(key)
-            if flight is not None:
-                return flight, False
-            self._flights[key] = flight = Flight(key)
-            return flight, True
+        return self._flights.setdefault(own.key, own)
 
     def wait(self, flight: Flight, waker: Callable[[], object], waiting: Iterable[Flight]) -> bool:
         """Have `waker` called once the flight ends.
@@ -83,29 +91,22 @@ class Flights:
         with self._mutex:
             if flight.kind is not None:
                 return False
-            mine = set(waiting)
-            if mine & _all_behind(flight):
-                raise RecursiveFill(
-                    f"{flight.key}: the one who computes this waits for a key that is being computed here, and this "
-                    "would wait for it; neither could ever end"
-                )
-            for other in mine:
-                other.waits_for = {flight, *(other.waits_for or ())}
+            _link(flight, waiting)
             flight.wakers = [*(flight.wakers or ()), waker]
             return True
 
     def stop_waiting(self, flight: Flight, waiting: Iterable[Flight]) -> None:
         """The caller waits no more, whatever came of it."""
         with self._mutex:
-            for other in waiting:
-                if other.waits_for is not None:
-                    other.waits_for.discard(flight)
+            _unlink(flight, waiting)
 
     def end(self, flight: Flight, kind: Kind, payload: Any = None) -> None:
         """The leader's last act: wake all who wait."""
         with self._mutex:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
+            elif flight in self._replaced:
+                self._replaced.remove(flight)
             flight.payload = payload
             flight.kind = kind
             wakers, flight.wakers = flight.wakers, None
@@ -117,19 +118,47 @@ class Flights:
         with self._mutex:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
+                self._replaced.append(flight)
 
     def overtake(self, key: str) -> None:
-        """The key is set anew: what its flight brings is not kept."""
+        """The key is set anew: what its flights bring is not kept."""
         with self._mutex:
-            flight = self._flights.get(key)
-            if flight is not None:
-                flight.overtaken = True
+            _overtake(self._flights.get(key), *self._of_the_replaced(key))
+
+    def _of_the_replaced(self, key: str) -> list[Flight]:
+        return [flight for flight in self._replaced if flight.key == key]
 
     def overtake_all(self) -> None:
         """Everything was cleared: what the flights bring is not kept."""
         with self._mutex:
-            for flight in self._flights.values():
-                flight.overtaken = True
+            _overtake(*self._flights.values(), *self._replaced)
+
+
+# What happens under the mutex in a loop happens in a frame of its own: see shm/lock.py.
+
+
+def _overtake(*flights: Flight | None) -> None:
+    for flight in flights:
+        if flight is not None:
+            flight.overtaken = True
+
+
+def _link(flight: Flight, waiting: Iterable[Flight]) -> None:
+    """Note who waits for a flight from now on, unless that closes a circle."""
+    mine = set(waiting)
+    if mine & _all_behind(flight):
+        raise RecursiveFill(
+            f"{flight.key}: the one who computes this waits for a key that is being computed here, and this would wait "
+            "for it; neither could ever end"
+        )
+    for other in mine:
+        other.waits_for = [flight, *(other.waits_for or ())]
+
+
+def _unlink(flight: Flight, waiting: Iterable[Flight]) -> None:
+    for other in set(waiting):
+        if other.waits_for and flight in other.waits_for:
+            other.waits_for.remove(flight)
 
 
 def _all_behind(flight: Flight) -> set[Flight]:

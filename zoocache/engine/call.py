@@ -65,36 +65,47 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
         Exception: whatever the function raised.
     """
     inside = fills.current()
-    waiting: tuple[Flight, ...] = ()
     if inside is not None:
         fills.refuse_recursion(call.key, inside)
-        waiting = tuple(fill.flight for fill in fills.chain(inside) if fill.flight is not None)
+    own = Flight(call.key)
+    try:  # around the joining, too: whatever a signal handler raises, a flight that has begun is ended
+        followed = yield from _follow(engine, call, own, inside)
+        if followed is not None:
+            return followed.hand_out()
+        live, value = yield from _obtain(engine, call, own, inside)
+    except Exception as error:
+        engine.flights.end(own, ERROR, error)
+        raise
+    except BaseException:
+        engine.flights.end(own, ABANDONED)
+        raise
+    engine.flights.end(own, ABANDONED if own.doubtful else BROUGHT, live)
+    return value
+
+
+def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Steps[Live | None]:
+    """Follow the flight of the key; what it brought, or None: the caller has to compute.
+
+    It leads its own flight then: in the table, or outside if it followed flights in vain again and again.
+    """
+    waiting = tuple(fill.flight for fill in fills.chain(inside))
     for _ in range(TRIES):
         trie = engine.trie
         joined = trie.seq()
-        flight, leading = engine.flights.join(call.key)
-        if leading:
+        flight = engine.flights.join(own)
+        if flight is own:
             break
         if not (yield Follow(engine.flights, flight, waiting, engine.settings.flight_timeout)):
             engine.flights.replace(flight)
         elif flight.kind == ERROR:
+            fills.note(flight.tags, doubtful=flight.doubtful)
             raise flight.payload
         elif flight.kind == BROUGHT and _may_have(engine, flight.payload, trie, joined):
+            live: Live = flight.payload
             call.spec.counters.misses += 1
-            fills.note(flight.payload.tags)
-            return flight.payload.hand_out()
-    else:
-        flight = Flight(call.key)  # overtaken or abandoned again and again: outside the table, for itself
-    try:
-        live, value = yield from _obtain(engine, call, flight, inside)
-    except Exception as error:
-        engine.flights.end(flight, ERROR, error)
-        raise
-    except BaseException:
-        engine.flights.end(flight, ABANDONED)
-        raise
-    engine.flights.end(flight, BROUGHT, live)
-    return value
+            fills.note(live.tags)
+            return live
+    return None
 
 
 def _may_have(engine: Engine, live: Live, trie: Trie, joined: int) -> bool:
@@ -117,7 +128,7 @@ def _obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> 
     if engine.store is not None:
         return (yield from _obtain_on_host(engine, call, flight, inside))
     live, value, _ = yield from compute(engine, call, flight, inside)
-    if not flight.overtaken:
+    if flight.is_kept:
         keeping.hold_new(engine, live)
     return live, value
 
@@ -142,7 +153,7 @@ def _obtain_on_host(engine: Engine, call: Call, flight: Flight, inside: Fill | N
         if claim is None:
             break
         if not leading:
-            leading = yield from _follow_on_host(engine, trie, claim)
+            leading = yield from _follow_on_host(engine, trie, claim, flight)
         if leading:
             return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
     return (yield from _compute_and_save(engine, call, flight, inside))
@@ -171,7 +182,7 @@ def _under_lock(engine: Engine, trie: Trie, action: Callable[[], T], otherwise: 
     return otherwise
 
 
-def _follow_on_host(engine: Engine, trie: Trie, claim: Claim) -> Steps[bool]:
+def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) -> Steps[bool]:
     """Wait for the leader in another process; whether this one has become the leader in its place."""
     host = trie.segment.claims
     host.join(claim)
@@ -189,12 +200,19 @@ def _follow_on_host(engine: Engine, trie: Trie, claim: Claim) -> Steps[bool]:
                 return True
         yield Pause(min(LONGEST_PAUSE_S, max(0.0002, (now_s - start_s) / 8)))
     if state == claims.FAILED:
-        _raise_failure(host.failure(claim))
+        _raise_failure(host.failure(claim), flight)
     return False
 
 
-def _raise_failure(text: bytes | None) -> None:
+def _raise_failure(text: bytes | None, flight: Flight) -> None:
+    """Raise what a leader in another process left, if its place has not gone to another.
+
+    The text says nothing of the tags that it had looked at. So who lives with this failure, and builds on it, builds
+    on what cannot be invalidated: that is not kept.
+    """
     if text is not None:
+        flight.doubtful = True
+        fills.note((), doubtful=True)
         type_name, _, reason = text.decode("utf-8", "replace").partition("\n")
         raise FillFailed(type_name, reason)
 
@@ -207,8 +225,7 @@ def _lead_on_host(
         if found is None:
             found = yield from _compute_and_save(engine, call, flight, inside)
     except Exception as error:
-        told = error.original if isinstance(error, Disguised) else error
-        host.fail(claim, f"{type(told).__name__}\n{told}".encode("utf-8", "replace"), clock.up_ms())
+        host.fail(claim, _told(error), clock.up_ms())
         raise
     except BaseException:
         host.end(claim)
@@ -217,9 +234,19 @@ def _lead_on_host(
     return found
 
 
+def _told(error: Exception) -> bytes:
+    """What the other processes are told of an exception."""
+    meant = error.original if isinstance(error, Disguised) else error
+    try:
+        reason = str(meant)
+    except Exception:  # noqa: BLE001  # it is the user's, and the flight must end
+        reason = "(its message cannot be printed)"
+    return f"{type(meant).__name__}\n{reason}".encode("utf-8", "replace")
+
+
 def _compute_and_save(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> Steps[Result]:
     live, value, stamp = yield from compute(engine, call, flight, inside)
-    if not flight.overtaken:
+    if flight.is_kept:
         yield from _save(engine, live, stamp)
         keeping.hold_new(engine, live)
     return live, value
@@ -237,9 +264,7 @@ def _save(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
         engine.warn(error)
 
 
-def compute(
-    engine: Engine, call: Call, flight: Flight | None, inside: Fill | None
-) -> Steps[tuple[Live, Any, Stamp | None]]:
+def compute(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> Steps[tuple[Live, Any, Stamp | None]]:
     """Run the function of a call and gather its tags.
 
     Returns:
@@ -250,6 +275,7 @@ def compute(
     spec.counters.fills += 1
     begun = keeping.begin(engine)
     fill = Fill(call.key, inside, flight)
+    flight.tags = fill.tags
     outer = fills.enter(fill)
     try:
         fill.add(spec.tags)
@@ -261,6 +287,7 @@ def compute(
         raise
     finally:
         fills.leave(fill, outer)
+        flight.doubtful = fill.doubtful
     if points.ARMED:
         points.reach("engine.filled")
     life = engine.life_of(spec.ttl_s, spec.max_age_s)

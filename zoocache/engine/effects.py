@@ -6,10 +6,11 @@ thread, `drive_async` awaits. An effect's answer is sent into the generator, its
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from zoocache.errors import Busy
 from zoocache.flight import Flight, Flights
@@ -76,7 +77,7 @@ class Follow:
         if not self._flights.wait(self._flight, bell.release, self._inside):
             return True
         try:
-            return bell.acquire(timeout=self._patience_s)
+            return bell.acquire(timeout=min(self._patience_s, threading.TIMEOUT_MAX))
         finally:
             self._flights.stop_waiting(self._flight, self._inside)
 
@@ -96,7 +97,7 @@ class Follow:
 
 
 def _ring(loop: asyncio.AbstractEventLoop, bell: asyncio.Future[None]) -> None:
-    if not loop.is_closed():  # the loop of a follower that was given up may be gone
+    with contextlib.suppress(RuntimeError):  # the loop of a follower that gave up may be closed, at any moment
         loop.call_soon_threadsafe(_ring_here, bell)
 
 
@@ -124,21 +125,27 @@ def drive(steps: Steps[T]) -> T:
         What they return.
     """
     try:
-        effect = next(steps)
-        while True:
-            try:
-                answer = effect.block()
-            except StopIteration as error:  # noqa: PERF203
-                effect = steps.throw(Disguised(error))
-            except BaseException as error:  # noqa: BLE001  # the steps decide what becomes of it
-                effect = steps.throw(error)
-            else:
-                effect = steps.send(answer)
+        _run(steps)
     except StopIteration as stop:
         result: T = stop.value
         return result
     except Disguised as disguised:
         raise disguised.original from None
+    finally:
+        steps.close()  # what a signal handler raises here, between two steps, must end them too
+
+
+def _run(steps: Steps[T]) -> NoReturn:
+    effect = next(steps)
+    while True:
+        try:
+            answer = effect.block()
+        except StopIteration as error:  # noqa: PERF203
+            effect = steps.throw(Disguised(error))
+        except BaseException as error:  # noqa: BLE001  # the steps decide what becomes of it
+            effect = steps.throw(error)
+        else:
+            effect = steps.send(answer)
 
 
 async def drive_async(steps: Steps[T]) -> T:

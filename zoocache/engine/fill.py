@@ -23,18 +23,20 @@ class Fill:
     Attributes:
         key: what it computes.
         parent: the fill that called it, if any.
-        flight: the flight it leads; None for a computation outside any flight.
+        flight: the flight it leads.
         tags: what it depends on so far, in order.
+        doubtful: it depends on something else whose tags are not known here; what comes of it is not kept.
         done: whether it has ended.
     """
 
-    __slots__ = ("done", "flight", "key", "parent", "tags")
+    __slots__ = ("done", "doubtful", "flight", "key", "parent", "tags")
 
-    def __init__(self, key: str, parent: Fill | None, flight: Flight | None) -> None:
+    def __init__(self, key: str, parent: Fill | None, flight: Flight) -> None:
         self.key = key
         self.parent = parent
         self.flight = flight
         self.tags: dict[str, None] = {}
+        self.doubtful = False
         self.done = False
 
     def add(self, tags: Iterable[str]) -> None:
@@ -97,8 +99,10 @@ def leave(fill: Fill, outer: Fill | None) -> None:
     fill.done = True
     ACTIVE.discard(fill)
     _current.set(outer)
-    if fill.parent is not None and not fill.parent.done:
-        fill.parent.tags.update(fill.tags)
+    parent = fill.parent
+    if parent is not None and not parent.done:
+        parent.tags.update(fill.tags)
+        parent.doubtful |= fill.doubtful
 
 
 def add_deps(deps: object) -> None:
@@ -116,14 +120,27 @@ def add_deps(deps: object) -> None:
         fill.add(tags)
 
 
-def note(tags: Iterable[str]) -> None:
-    """A hit inside a fill: the outer entry depends on what the inner one depends on."""
+def note(tags: Iterable[str], *, doubtful: bool = False) -> None:
+    """What a fill finds done already: the outer entry depends on what the inner one depends on.
+
+    Args:
+        tags: of the inner one.
+        doubtful: it depends on more than these, and nobody here knows on what.
+    """
     fill = current()
     if fill is not None:
         fill.tags.update(dict.fromkeys(tags))
+        fill.doubtful |= doubtful
 
 
 def after_fork() -> None:
-    """In a forked child only the fills that the forking thread is inside are still under way."""
-    mine = set(chain(_current.get()))
-    ACTIVE.intersection_update(mine)
+    """In a forked child no fill is under way: they are the parent's, which ends them.
+
+    A child may come back from a function that its parent called, and end that fill a second time; or it may be a
+    worker that lives on for years. So the fill it was forked in takes no more tags, and what it brings here is not
+    kept.
+    """
+    for fill in ACTIVE:
+        fill.doubtful = True
+    ACTIVE.clear()
+    _current.set(None)
