@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.codec.kinds import KEPT, Made, Strict
 from tests.codec.sameness import same
-from tests.specimens import BERLIN, Color, Frozen, OtherPair, Pair, Point, Right
+from tests.specimens import BERLIN, Color, Frozen, OtherPair, Pair, Plain, Point, Right, noted
 from zoocache import codec
 
 
@@ -87,3 +87,9 @@ def test_no_constructor_runs() -> None:
     value = Strict(1)
     vars(value)["x"] = -1
     assert -1 == round_trip(value).x
+
+
+def test_the_attributes_of_an_instance_are_a_dict_like_any_other() -> None:
+    """What `vars` gives, whose items CPython may keep elsewhere, comes back with its types as well."""
+    plain = noted(Plain(), x=bytearray(b"a"), y=[bytearray(b"b")], z=b"c")
+    assert same(dict(vars(plain)), round_trip(vars(plain)))

@@ -11,7 +11,9 @@ Ext code -1, msgpack's own timestamp, is read as a datetime and never written.
 
 The writer packs the value in one go; msgpack asks `_Writer.lower` about each object that it does not know. Then the
 writer looks at what msgpack knew: a bytearray or memoryview was written as bytes, and an ExtType as one of ours. If
-there is any, it packs again with these veiled, so that they are asked about too. The look also bounds the depth.
+there is any, it packs again with these veiled, so that they are asked about too. Bytes that hold no bin or ext object
+for certain need no such look. Rejected: `gc.get_referents`, which is faster, and overlooks what is in the `__dict__` of
+an instance since CPython 3.13.
 
 The reader trusts no byte: whatever goes wrong is `Undecodable`, which is a miss. msgpack bounds the length of each
 array by the length of the bytes; every mark that was read must have been used up by its array. No code is ever run but
@@ -20,10 +22,11 @@ the constructors named here, and the import of a module that a class's name begi
 
 from __future__ import annotations
 
-import gc
+from itertools import chain
 from typing import Any
 
-from msgpack import ExtType, Timestamp, packb, unpackb
+from msgpack import ExtType, Timestamp, Unpacker, packb, unpackb
+from msgpack.exceptions import StackError
 
 from zoocache.anatomy import locate
 from zoocache.codec.classes import Shape, builder_of, lower_instance
@@ -35,12 +38,14 @@ from zoocache.errors import UnkeepableResult
 
 __all__ = ["Undecodable", "decode", "encode", "is_immutable"]
 
-MAX_DEPTH = 500  # of arrays and maps; msgpack's reader has room for 1024
+MAX_DEPTH = 1024  # of arrays and maps: what msgpack's reader has room for
 _MARKED = b"\xc1"
 _FIRST_MARK = 32
 _MISREAD = frozenset({bytearray, memoryview, ExtType, Timestamp})
 _SUSPECT = bytes([*range(0xC4, 0xCA), *range(0xD4, 0xD9)])  # the first bytes of bin and ext objects
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict})
+_LEAVES = frozenset({type(None), bool, int, float, str, bytes})
+_TEXT = frozenset({str})
+_items = chain.from_iterable
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels, or contains itself"
 _WAY_OUT = "return plain data, a dataclass, an Enum member or a namedtuple instead"
 
@@ -125,7 +130,9 @@ class _Writer:
 
     def write(self, value: Any, unicode_errors: str | None) -> bytes:
         body: bytes = packb(value, default=self.lower, strict_types=True, unicode_errors=unicode_errors)
-        if (len(body) >= MAX_DEPTH or len(body.translate(None, _SUSPECT)) < len(body)) and self.misread(value):
+        if len(body) > MAX_DEPTH:
+            _refuse_depth(body)
+        if len(body.translate(None, _SUSPECT)) < len(body) and self.misread(value):
             self.veils = True
             body = packb(_veil(value), default=self.lower, strict_types=True, unicode_errors=unicode_errors)
         return _MARKED + body if self.lowered else body
@@ -148,26 +155,38 @@ class _Writer:
         return [mark, *items]
 
     def misread(self, value: Any) -> bool:
-        """Whether msgpack made something else of any object, level by level: gc walks dicts and lists in C.
+        """Whether msgpack made something else of any object. It looks level by level, so that C does most of it."""
+        lists, dicts = [[value]], list[dict[Any, Any]]()
+        while lists or dicts:
+            kinds = set(map(type, chain(_items(lists), _items(map(dict.values, dicts)))))
+            keys = set(map(type, set().union(*dicts)))
+            if not keys <= _TEXT:  # nothing that is misread is equal to text, but b"" may stand for an equal memoryview
+                keys = set(map(type, _items(dicts)))
+            if not _MISREAD.isdisjoint(kinds | keys):
+                return True
+            parts = list(_items(dicts)) if keys - _LEAVES else []
+            if parts or not kinds <= _LEAVES:
+                parts += chain(_items(lists), _items(map(dict.values, dicts)))
+            lists, dicts = self.containers(parts, kinds)
+        return False
 
-        Raises:
-            Unkeepable: there are too many levels.
-        """
-        level = [value]
-        for _ in range(MAX_DEPTH):
-            kinds = set(map(type, level))
-            if not kinds <= _PLAIN:
-                if not kinds.isdisjoint(_MISREAD):
-                    return True
-                level = [part for part in map(self.walkable, level) if part is not None]
-            level = gc.get_referents(*level)
-            if not level:
-                return False
-        raise Unkeepable(_TOO_DEEP)
+    def containers(self, parts: list[Any], kinds: set[type]) -> tuple[list[list[Any]], list[dict[Any, Any]]]:
+        """The lists and dicts among these, and what was made lists for msgpack."""
+        lists = [part for part in parts if type(part) is list] if list in kinds else []
+        dicts = [part for part in parts if type(part) is dict] if dict in kinds else []
+        if self.lowered:
+            lists += filter(None, map(self.lowered.get, map(id, parts)))
+        return lists, dicts
 
-    def walkable(self, part: Any) -> Any:
-        """A list or dict with what msgpack found inside this part; None for scalars."""
-        return part if type(part) in _PLAIN else self.lowered.get(id(part))
+
+def _refuse_depth(body: bytes) -> None:
+    """Let msgpack's reader run through the bytes without making anything of them."""
+    reader = Unpacker(None, read_size=1, max_buffer_size=len(body))
+    reader.feed(body)
+    try:
+        reader.skip()
+    except StackError:
+        raise Unkeepable(_TOO_DEEP) from None
 
 
 class _Mark:
