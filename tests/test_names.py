@@ -26,9 +26,11 @@ def other_module(name: str, text: str, tmp_path: Path) -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize(
-    "thing", [int, len, Path, Color, Point, Outer, Outer.Inner, Outer.method, function, names.find]
-)
+NAMED = [int, len, Path, Color, Point, Outer, Outer.Inner, Outer.method, function, names.find]
+NAMELESS = [lambda: None, type("int", (), {}), 5, None, [].append, Outer().method, type(None)]
+
+
+@pytest.mark.parametrize("thing", NAMED)
 def test_a_name_leads_back(thing: Any) -> None:
     """What has a name is found under it."""
     name = names.name_of(thing)
@@ -43,9 +45,7 @@ def lost() -> None:
 LOST, lost = lost, function
 
 
-@pytest.mark.parametrize(
-    "thing", [LOST, lambda: None, type("int", (), {}), 5, None, [].append, Outer().method, type(None)]
-)
+@pytest.mark.parametrize("thing", [LOST, *NAMELESS])
 def test_what_no_name_leads_to_has_none(thing: Any) -> None:
     """Local, redefined and bound things, instances, and types that their module does not show, have no name."""
     assert names.name_of(thing) is None
@@ -70,8 +70,8 @@ def test_a_registered_module_gives_names(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "name", ["", ":", "int", "builtins:", ":int", "builtins:int.", "builtins:nothing", "no_module_here:x", "sys:path.append",
-             "os.path.:join", "/etc/passwd:x", "../x:y", "sys:flags.nothing", "\0:x", "builtins:int:float"],
+    "name", ["", ":", "int", "builtins:", ":int", "builtins:int.", "builtins:nothing", "no_module_here:x",
+             "sys:path.append", "os.path.:join", "/etc/passwd:x", "../x:y", "sys:flags.nothing", "\0:x", "builtins:int:float"],
 )  # fmt: skip
 def test_a_wrong_name_leads_nowhere(name: str) -> None:
     """A name that leads nowhere is a LookupError or the ImportError of its module, and runs no attribute's code."""
@@ -88,8 +88,8 @@ def test_the_main_program_comes_first(children: Children, tmp_path: Path) -> Non
         "    import both\n"
         "    print(names.name_of(Thing), names.name_of(both.Thing), names.find('both:Thing') is Thing)\n"
     )
-    child = children.code(
-        "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_module('both', run_name='__main__', alter_sys=True)",
-        str(tmp_path),
+    run = (
+        "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_module('both', run_name='__main__', alter_sys=1)"
     )
+    child = children.code(run, str(tmp_path))
     assert "both:Thing None True\n" == child.output()
