@@ -71,7 +71,8 @@ def test_a_registered_module_gives_names(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     "name", ["", ":", "int", "builtins:", ":int", "builtins:int.", "builtins:nothing", "no_module_here:x",
-             "sys:path.append", "os.path.:join", "/etc/passwd:x", "../x:y", "sys:flags.nothing", "\0:x", "builtins:int:float"],
+             "sys:path.append", "os.path.:join", "/etc/passwd:x", "../x:y", "sys:flags.nothing", "\0:x",
+             "builtins:int:float"],
 )  # fmt: skip
 def test_a_wrong_name_leads_nowhere(name: str) -> None:
     """A name that leads nowhere is a LookupError or the ImportError of its module, and runs no attribute's code."""
