@@ -1,0 +1,322 @@
+"""Getting at an LMDB store: the environment that is the store by now, and what to do about whatever is in the way.
+
+Readers take no lock: a read transaction is a snapshot that no writer disturbs. Before it, each looks whether the
+environment it has open still is the store, which the link in the directory tells (`lmdb_files`).
+
+Writers take the store's own lock (a flock) around LMDB's transaction, so that nobody ever waits for LMDB's mutex, which
+has no time-out: behind a stopped process a write ends in `Busy`.
+
+No room for entries: evict and try again, with more each time; then drop all. No room for numbers: drop them all, under
+a floor that overtakes everything. Where not even that can be written, the environment is given up and a new one begins
+under a new epoch, which needs no room: an invalidation is never lost.
+
+A file is nearly full when it has grown into its last eighth; LMDB never gives a page of it back. From then on a save
+that makes it grow evicts, and an invalidation that does drops the older half of the numbers, so that the rest is left
+for what these need themselves.
+
+What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. What that says of pages
+and names is a hint, set by single stores.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import lmdb
+
+from zoocache import clock
+from zoocache.clock import Now
+from zoocache.errors import StorageError, ZooCacheError
+from zoocache.storage import lmdb_entries, lmdb_room
+from zoocache.storage import lmdb_environment as environments
+from zoocache.storage import lmdb_locked as locked
+from zoocache.storage.lmdb_environment import DAMAGE, Attached, Table
+from zoocache.storage.lmdb_files import WORD_MARK, log
+from zoocache.storage.lmdb_locked import Moved
+from zoocache.storage.lmdb_numbers import Damaged, Sight
+from zoocache.storage.lmdb_refusals import trouble
+
+T = TypeVar("T")
+
+ROUNDS = (1, 2, 4, 8, 16, 32)
+"""How many transactions' worth of entries are evicted, one time after the other, before a write is tried again."""
+
+_TRIES = 4
+_MOST_ROUNDS = 16
+_WANTED = lmdb_room.EVICTED // 2
+_DAMAGED = (*DAMAGE, Damaged)
+
+_readlink = os.readlink
+_getpid = os.getpid
+
+
+class _NoRoom(Exception):
+    """The map or the disk is full; the `__cause__` tells which."""
+
+
+class Access:
+    """See the head of this file.
+
+    Args:
+        directory: of the store.
+        map_size: in bytes, for an environment that has to be built.
+        boot: names this boot; None: the clock is asked.
+        timeout_s: how long a write waits for another process.
+
+    Attributes:
+        attached: the environment this process has open.
+
+    All methods but `close` and `after_fork` raise
+
+        StorageError: the directory cannot be used, or its disk is full.
+        Busy: a process that was stopped holds the lock; nothing was done.
+    """
+
+    __slots__ = ("_boot", "_map_size", "_timeout_s", "attached", "directory")
+
+    def __init__(self, directory: str, map_size: int, boot: int | None, timeout_s: float) -> None:
+        self.directory = directory
+        self.attached: Attached | None = None
+        self._map_size = map_size
+        self._boot = boot
+        self._timeout_s = timeout_s
+
+    # Where the store is.
+
+    def here(self) -> Attached:
+        """The environment that is the store at this moment, opened if need be. Waits for nobody, unless one has to be
+        built."""
+        attached = self.attached
+        try:
+            if attached is not None and attached.pid == _getpid() and _readlink(attached.link) == attached.target:
+                return attached
+        except OSError as error:
+            log.debug("zoocache: %s: there is no store any more: %s", self.directory, error)
+        return self._attach()
+
+    def last_here(self) -> Attached:
+        """The environment that was the store when somebody last looked; for those who look again under the lock."""
+        attached = self.attached
+        return attached if attached is not None and attached.pid == _getpid() else self._attach()
+
+    def _leave(self, attached: Attached) -> None:
+        if attached.pid != _getpid():
+            self.after_fork()
+        elif self.attached is attached:
+            self.attached = None
+
+    def _attach(self) -> Attached:
+        if self.attached is not None:
+            self._leave(self.attached)
+        boot = clock.now().boot if self._boot is None else self._boot
+        self.attached = attached = environments.attach(self.directory, self._map_size, boot, self._timeout_s)
+        return attached
+
+    # Work.
+
+    def read(self, action: Callable[[Attached], T]) -> T:
+        """`action(attached)`, without the lock; perhaps again, in another environment."""
+        for _ in range(_TRIES):
+            attached = self.here()
+            try:
+                return action(attached)
+            except (lmdb.Error, Damaged) as error:
+                self.recover(error, attached)
+        raise self._hopeless()
+
+    def write_entries(self, now: Now | None, action: Callable[[Any, Sight], T]) -> T | None:
+        """`action(txn, sight)` in one write transaction of the entries; of several tries one is committed.
+
+        Args:
+            now: this moment, for evictions; None: nothing counts as expired.
+            action: what to do.
+
+        Returns:
+            What it returned; None if the environment was given up instead.
+        """
+        try:
+            done: T = self._try(locked.in_entries, action)
+        except _NoRoom:
+            return self._write_with_fewer(now, action)
+        return done
+
+    def write_numbers(self, work: Callable[..., T], *args: Any) -> T | None:
+        """`work(attached, *args)`, which writes numbers, by the holder of the lock.
+
+        Returns:
+            What it returned; None if everything was overtaken instead.
+        """
+        try:
+            return self._try(work, *args)
+        except _NoRoom as error:
+            self._overtake_all(error)
+            return None
+
+    def write_at_once(self, action: Callable[[Any, Sight], object]) -> bool:
+        """`write_entries` that may be lost: whether it was done, without waiting for anybody."""
+        attached = self.last_here()
+        try:
+            return attached.lock.try_run(locked.in_entries, attached, action)[0]
+        except ZooCacheError:
+            raise
+        except (Moved, Damaged, lmdb.Error, OSError) as error:
+            log.debug("zoocache: %s: a write was lost: %s", self.directory, error)
+            return False
+
+    def _try(self, work: Callable[..., T], *args: Any) -> T:
+        for _ in range(_TRIES):
+            attached = self.last_here()
+            try:
+                return attached.lock.run(work, attached, *args)
+            except ZooCacheError:
+                raise
+            except (Moved, Damaged, lmdb.Error, OSError) as error:
+                self._stumble(error, attached)
+        raise self._hopeless()
+
+    def _stumble(self, error: Exception, attached: Attached) -> None:
+        """After an error in a write: make another try worth while, or raise."""
+        if isinstance(error, Moved):
+            self._leave(attached)
+        elif _is_about_room(error):
+            raise _NoRoom from error
+        else:
+            self.recover(error, attached)
+
+    # When there is no room.
+
+    def _write_with_fewer(self, now: Now | None, action: Callable[[Any, Sight], T]) -> T | None:
+        self.last_here().entries.env.reader_check()  # a reader that was killed pins what was dropped since
+        done: T
+        for rounds in ROUNDS:
+            try:
+                self.evict(rounds, now)
+                done = self._try(locked.in_entries, action)
+                return done
+            except _NoRoom as error:  # noqa: PERF203
+                log.debug("zoocache: %s: %s; evicting", self.directory, error.__cause__)
+        log.warning("zoocache: %s: evicting made no room; all entries are dropped", self.directory)
+        try:
+            self._try(locked.clear_entries)
+            self._try(locked.in_entries, lmdb_entries.advance)
+            done = self._try(locked.in_entries, action)
+        except _NoRoom as error:
+            if not isinstance(error.__cause__, lmdb.MapFullError):
+                raise trouble(self.directory, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+            self._give_up(f"no entry could be dropped ({error.__cause__})")
+            return None
+        return done
+
+    def clear_entries(self) -> None:
+        """Drop all entries; if there is no room for that, they were overtaken in any case."""
+        try:
+            self._try(locked.clear_entries)
+        except _NoRoom as error:
+            log.debug("zoocache: %s: dead entries stay for now: %s", self.directory, error.__cause__)
+
+    def evict(self, rounds: int, now: Now | None) -> None:
+        """Evict, so many transactions long, or until there is nothing left."""
+        for _ in range(rounds):
+            if not self._try(locked.in_entries, lambda txn, sight: lmdb_room.evict(txn, sight, _WANTED, now)):
+                return
+
+    def give_growth_back(self, table: Table, now: Now) -> None:
+        """Evict for the pages that the entries' file grew by, inside its reserve, since this process last looked."""
+        grown = growth(table)
+        if grown:
+            table.env.reader_check()
+            try:
+                self.evict(min(_MOST_ROUNDS, 1 + grown // 8), now)
+            except _NoRoom as error:  # it is what the loop is for
+                log.debug("zoocache: %s: nothing could be evicted: %s", self.directory, error.__cause__)
+
+    def _overtake_all(self, error: _NoRoom) -> None:
+        log.warning("zoocache: %s: %s; all entries are overtaken instead of some", self.directory, error.__cause__)
+        try:
+            self._try(locked.clear_numbers)
+        except _NoRoom as again:
+            self._give_up(f"there is no room for an invalidation ({again.__cause__})")
+
+    def _give_up(self, why: str) -> None:
+        log.warning("zoocache: %s: the cache begins empty: %s", self.directory, why)
+        attached = self.here()
+        try:
+            attached.lock.run(locked.dispose, attached, why, False)
+        except ZooCacheError:
+            raise
+        except OSError as error:
+            raise trouble(self.directory, error) from error
+
+    # Trouble.
+
+    def recover(self, error: Exception, attached: Attached) -> None:
+        """After an error: make another try worth while, or raise what the caller must know."""
+        if isinstance(error, _DAMAGED):
+            attached.lock.try_run(locked.dispose, attached, f"it is damaged ({error})", True)
+        elif isinstance(error, lmdb.ReadersFullError):
+            self._free_readers(attached, error)
+        elif isinstance(error, lmdb.PanicError) or "closed" in str(error):
+            environments.abandon(attached)
+            self._leave(attached)
+        elif not isinstance(error, (lmdb.BadRslotError, lmdb.BadTxnError)):
+            self._refuse(error)
+
+    def _free_readers(self, attached: Attached, error: Exception) -> None:
+        if not attached.entries.env.reader_check() + attached.numbers.env.reader_check():
+            raise StorageError(
+                f"lmdb storage {self.directory}: {environments.MAX_READERS} readers are at work, more than it has room "
+                "for; use fewer processes, or several prefixes"
+            ) from error
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        if isinstance(error, OSError):
+            raise trouble(self.directory, error) from error
+        assert isinstance(error, lmdb.Error)
+        raise environments.lmdb_trouble(self.directory, error) from error
+
+    def _hopeless(self) -> StorageError:
+        return StorageError(f"lmdb storage {self.directory}: it fails again and again, although it was opened anew")
+
+    # The process.
+
+    def after_fork(self) -> None:
+        """In a forked child: leave what the parent opened alone."""
+        attached = self.attached
+        if attached is None or attached.pid != _getpid():
+            self.attached = None
+            environments.after_fork(attached)
+
+    def close(self) -> None:
+        """Let go. The last one to close leaves a store that survives a power cut: all is synced, and it is marked clean
+        unless somebody wrote meanwhile or is writing."""
+        attached, self.attached = self.attached, None
+        if attached is None or attached.pid != _getpid():
+            return
+        try:
+            if attached.home.words[WORD_MARK] == attached.mark and attached.is_living():
+                last_txns = locked.last_transactions(attached)
+                attached.entries.env.sync(True)
+                attached.numbers.env.sync(True)
+                attached.lock.try_run(locked.mark_clean, attached, last_txns)
+        except (lmdb.Error, OSError) as error:
+            log.warning("zoocache: %s could not be synced, a power cut will empty it: %s", self.directory, error)
+
+
+def growth(table: Table) -> int:
+    """By how many pages a file has grown, inside its reserve, since this process last looked."""
+    pages: int = table.env.info()["last_pgno"]
+    grown = pages - max(table.pages, table.tight_pages)
+    if grown <= 0:
+        return 0
+    table.tight = True
+    table.pages = pages
+    return grown
+
+
+def _is_about_room(error: Exception) -> bool:
+    return isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)) or (
+        getattr(error, "errno", None) or getattr(error, "code", None)
+    ) in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

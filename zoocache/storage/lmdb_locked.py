@@ -1,0 +1,117 @@
+"""What the holder of an LMDB store's lock does: each function here takes what is attached, and at most one transaction.
+
+    look whether this is the store; put the boot mark down if it is not there; begin; act; commit
+
+Killed before the last page of a commit has been written, nothing has happened; after it, everything has: LMDB writes
+pages nobody can reach yet, and makes them reachable by one page, of which it keeps two in turn. The kernel gives back a
+dead holder's flock, and LMDB's own mutex is a robust one. So there is nothing to repair.
+
+An environment that is replaced between the look and the commit (somebody removed the directory) is empty, and whatever
+is filled into it began after this write was called: a number that went into the old one was not needed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from zoocache.clock import Now
+from zoocache.shm import points
+from zoocache.storage import lmdb_entries, lmdb_numbers
+from zoocache.storage.lmdb_environment import Attached, Table
+from zoocache.storage.lmdb_files import WORD_MARK
+from zoocache.storage.lmdb_numbers import Sight
+
+T = TypeVar("T")
+
+
+class Moved(Exception):
+    """The environment that is attached is no longer the store; nothing was done."""
+
+
+def _look(attached: Attached) -> None:
+    """Whether this is the store, and is marked as being written to."""
+    if not attached.is_living():
+        raise Moved
+    if attached.home.words[WORD_MARK] != attached.mark:
+        attached.home.mark_dirty(attached.mark)
+
+
+def _transact(table: Table, action: Callable[..., T], *seen: object) -> T:
+    txn = table.begin(None, None, True, True)
+    try:
+        if points.ARMED:
+            points.reach("store.begun")
+        result = action(txn, *seen)
+        if points.ARMED:
+            points.reach("store.written")
+        txn.commit()
+    finally:
+        txn.abort()  # which is nothing after a commit
+    if points.ARMED:
+        points.reach("store.committed")
+    return result
+
+
+def in_entries(attached: Attached, action: Callable[[Any, Sight], T]) -> T:
+    """`action(txn, sight)` on the entries. No number moves meanwhile: that takes the lock."""
+    _look(attached)
+    return _transact(attached.entries, action, Sight(attached.numbers.begin()))
+
+
+def in_numbers(attached: Attached, action: Callable[[Any], T]) -> T:
+    """`action(txn)` on the numbers."""
+    _look(attached)
+    return _transact(attached.numbers, action)
+
+
+def overtake(attached: Attached, keys: Iterable[bytes], now: Now) -> int:
+    """Give these paths or digests one new number, and return it."""
+    return in_numbers(attached, lambda txn: lmdb_numbers.raise_all(txn, keys, now))
+
+
+def delete(attached: Attached, digest: bytes, now: Now) -> bool:
+    """Overtake a key; whether there was a living entry. The entry itself is left for others to drop."""
+    was_living = lmdb_entries.is_living(attached.entries.begin(), Sight(attached.numbers.begin()), digest, now)
+    overtake(attached, (digest,), now)
+    return was_living
+
+
+def set_anew(attached: Attached, digest: bytes, paths: Sequence[bytes], n: int, now: Now) -> int:
+    """Overtake a key, unless something on the paths of what it is to become was overtaken since `n`.
+
+    Returns:
+        The key's number; 0 if nothing was done.
+    """
+    if Sight(attached.numbers.begin()).is_overtaken(paths, n):
+        return 0
+    return overtake(attached, (digest,), now)
+
+
+def clear_entries(attached: Attached) -> None:
+    """Drop all entries."""
+    _look(attached)
+    _transact(attached.entries, lmdb_entries.clear, attached.entries.main)
+
+
+def clear_numbers(attached: Attached) -> None:
+    """Drop all numbers, and overtake everything."""
+    _look(attached)
+    _transact(attached.numbers, lmdb_numbers.clear, attached.numbers.main)
+
+
+def mark_clean(attached: Attached, last_txns: Sequence[int]) -> None:
+    """Put down that all is on the disk, if these still are the last transactions."""
+    if attached.is_living() and last_transactions(attached) == last_txns:
+        attached.home.mark_clean(last_txns)
+
+
+def last_transactions(attached: Attached) -> list[int]:
+    """The last transaction of each table."""
+    return [table.env.info()["last_txnid"] for table in (attached.entries, attached.numbers)]
+
+
+def dispose(attached: Attached, why: str, damaged: bool) -> None:
+    """Give the environment up; see `Home.dispose`."""
+    if attached.is_living():
+        attached.home.dispose(why, damaged=damaged)
