@@ -167,14 +167,30 @@ def test_a_full_bucket_is_no_error(segment: Segment) -> None:
 
 
 @pytest.mark.parametrize(("joined", "lingers_ms"), [(True, FAILED_LINGERS_MS), (False, UNJOINED_LINGERS_MS)])
-def test_a_failure_lingers_and_then_gives_way(segment: Segment, joined: bool, lingers_ms: int) -> None:
-    """A failed flight keeps its place for a while, for longer if somebody waits, and gives it up after that."""
-    claims, extra = full(segment), neighbours(segment)[-1]
+def test_a_failure_lingers_and_then_gives_way(segment: Segment, forks: Forks, joined: bool, lingers_ms: int) -> None:
+    """A failed flight keeps its place for a while, longer if somebody waits, while a dead one's is to be had."""
+    *digests, extra = neighbours(segment)
+    child, of_the_dead = leader(forks, segment, digests[0])
+    failed, *_ = (led(segment, high) for high in digests[1:])
+    child.kill()
     if joined:
-        segment.claims.join(claims[4])
-    segment.claims.fail(claims[4], b"", NOW_MS)
-    assert (None, True) == lead(segment, extra, NOW_MS + lingers_ms)
-    assert claims[4].at == led(segment, extra, NOW_MS + lingers_ms + 1).at
+        segment.claims.join(failed)
+    segment.claims.fail(failed, b"", NOW_MS)
+    first = led(segment, extra, NOW_MS + lingers_ms)
+    assert of_the_dead.at == first.at
+    segment.claims.end(first)
+    led(segment, digests[0])
+    assert failed.at == led(segment, extra, NOW_MS + lingers_ms + 1).at
+
+
+def test_the_oldest_failure_gives_way_where_nothing_else_does(segment: Segment) -> None:
+    """However many flights fail in a short time, the next one has a place, and the latest failure can be read."""
+    claims, extra = full(segment), neighbours(segment)[-1]
+    for age_ms, claim in enumerate(claims):
+        segment.claims.join(claim)
+        segment.claims.fail(claim, b"failed", NOW_MS - age_ms)
+    assert claims[-1].at == led(segment, extra, NOW_MS + 1).at
+    assert [None, b"failed"] == [segment.claims.failure(claims[place]) for place in (-1, 0)]
 
 
 def test_the_flights_of_the_dead_give_way(segment: Segment, forks: Forks) -> None:

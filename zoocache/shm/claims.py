@@ -130,6 +130,9 @@ class Claims:
                 and up_ms - words[at + C_SINCE_MS] > lingers_ms
             )
         yield from (at for at in bucket if words[at] == RUNNING and self._slots.is_dead(words[at + C_OWNER]))
+        # Where backends fail fast, failures fill a bucket before they have lingered. Rather than let every process
+        # compute, the oldest goes: who has not read it by now finds its flight over, and looks again.
+        yield from sorted((at for at in bucket if words[at] == FAILED), key=lambda at: words[at + C_SINCE_MS])
 
     def join(self, claim: Claim) -> None:
         """Tell that somebody waits, so that a failure keeps its text longer."""
