@@ -197,3 +197,11 @@ DIFFERENT = [
     math.sqrt,
     Keyed(1), Keyed(2), Keyed("1"), Keyed((1, 2)), OtherKeyed(1), Keyed(Keyed(1)),
 ]  # fmt: skip
+
+
+class Lying:
+    """A proxy that claims to be a dict, as lazy objects of some libraries do."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return dict

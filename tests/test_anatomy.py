@@ -103,5 +103,5 @@ def test_a_value_that_fails_for_ever_ends() -> None:
     value: list[Any] = []
     value.append(value)
     path, culprit = anatomy.locate(value, lambda _: True)
-    assert "[0]" * anatomy.MAX_STEPS == path
+    assert "[0]" * 20 + "…" + "[0]" * 20 == path
     assert culprit is value

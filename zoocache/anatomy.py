@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 MAX_STEPS = 50
 _KEY_CHARS = 40
+_PATH_CHARS = 120
 _SHOWN_BITS = 64
 _BASES = (str, int, float, complex, bytes, bytearray, tuple, list, set, frozenset, dict, deque)
 P = ParamSpec("P")
@@ -79,17 +80,18 @@ def parts(value: Any) -> Parts:
     An instance that is neither a container nor a dataclass counts as a whole: to name its attributes would put the
     blame on a thing that its user cannot replace.
     """
-    if isinstance(value, dict):
+    cls = type(value)  # and not isinstance, for a proxy may claim to be of the class it stands for
+    if issubclass(cls, dict):
         for key, item in dict.items(value):
             yield f"[{_shown(key)}]", item
             yield f"[key {_shown(key)}]", key
-    elif isinstance(value, (list, tuple, deque)):
+    elif issubclass(cls, (list, tuple, deque)):
         yield from ((f"[{index}]", item) for index, item in enumerate(value))
-    elif isinstance(value, (set, frozenset)):
+    elif issubclass(cls, (set, frozenset)):
         yield from (("{…}", item) for item in value)
-    elif isinstance(value, slice):
+    elif cls is slice:
         yield from ((f".{name}", getattr(value, name)) for name in ("start", "stop", "step"))
-    if is_dataclass(type(value)) or (isinstance(value, _BASES) and not isinstance(value, Enum)):
+    if is_dataclass(cls) or (issubclass(cls, _BASES) and not issubclass(cls, Enum)):
         yield from ((f".{name}", item) for name, item in own_state(value).items())
 
 
@@ -119,4 +121,4 @@ def locate(value: Any, fails: Callable[[Any], bool], parts_of: Callable[[Any], P
         if found is None:
             break
         path, value = path + found[0], found[1]
-    return path, value
+    return (path if len(path) <= _PATH_CHARS else f"{path[: _PATH_CHARS // 2]}…{path[-_PATH_CHARS // 2 :]}"), value

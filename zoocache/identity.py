@@ -3,7 +3,7 @@
     module:qualname                     a function that a module of that name holds
     module:qualname#<digest>            local functions, lambdas, closures, programs without a file, and a second
                                         definition under a taken name: of the code, and of what it closes over
-    module:qualname#~<random>           a definition that holds what no other process could compare; forked children
+    module:qualname#@<random>           a definition that holds what no other process could compare; forked children
                                         inherit it
 
 A module-level function is known by its name alone, so that its entries outlive an edit elsewhere in it and a new
@@ -16,7 +16,6 @@ Whoever runs a program with another version of Python, or with -O, has other byt
 from __future__ import annotations
 
 import hashlib
-import os
 import weakref
 from collections.abc import Callable
 from enum import Enum
@@ -24,13 +23,13 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from zoocache.errors import NotCacheable
+from zoocache.keys.tokens import token_of
 from zoocache.names import NAMELESS, is_loaded, module_name, name_of, namespace_name
 
 __all__ = ["function_identity", "module_name"]
 
 _NO_MODULE = f"{NAMELESS}:"
 _DIGEST_BYTES = 16
-_TOKEN_BYTES = 16
 _LITERALS = frozenset({type(None), bool, float, complex, str, bytes, type(...), slice})
 _CODE_PARTS = (
     "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", "co_names", "co_varnames",
@@ -59,12 +58,18 @@ def function_identity(fn: Callable[..., Any]) -> str:
     Raises:
         NotCacheable: it is no function; a bound method or a `functools.partial` has no name of its own.
     """
-    if isinstance(fn, BuiltinFunctionType) and (name := name_of(fn)) is not None:
-        return name
-    if not isinstance(fn, FunctionType):
-        raise NotCacheable(f"a {type(fn).__qualname__} has no name of its own: wrap it in a function and cache that")
+    if type(fn) is not FunctionType:
+        return _identify_other(fn)
     known = _identities.get(fn)
     return known if known is not None else _identities.setdefault(fn, _identify(fn))
+
+
+def _identify_other(fn: Callable[..., Any]) -> str:
+    if type(fn) is BuiltinFunctionType and (name := name_of(fn)) is not None:
+        return name
+    if isinstance(fn, FunctionType):  # a proxy says so: what it adds to the function nobody knows
+        return _unshared(f"{module_name(str(fn.__module__))}:{fn.__qualname__}", fn)
+    raise NotCacheable(f"a {type(fn).__qualname__} has no name of its own: wrap it in a function and cache that")
 
 
 def _identify(fn: FunctionType) -> str:
@@ -74,7 +79,7 @@ def _identify(fn: FunctionType) -> str:
         _refuse_private(fn.__globals__)
         text = _definition(fn, ())
     except _Incomparable:
-        return _unshared(base)
+        return _unshared(base, fn)
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
     if home is None or _is_local(fn):
         return f"{base}#{digest}"
@@ -99,8 +104,8 @@ def _is_local(fn: FunctionType) -> bool:
     return closes or "<" in fn.__qualname__ or fn.__module__ != fn.__globals__.get("__name__")
 
 
-def _unshared(base: str) -> str:
-    return f"{base}#~{os.urandom(_TOKEN_BYTES).hex()}"
+def _unshared(base: str, fn: Callable[..., Any]) -> str:
+    return f"{base}#{token_of(fn)}"
 
 
 def _definition(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
@@ -130,13 +135,14 @@ def _cell(fn: FunctionType, name: str, cell: Any, around: tuple[FunctionType, ..
 
 def _content(value: Any, around: tuple[FunctionType, ...]) -> str:
     """The text of what a closure holds, if it is immutable and told by its value."""
-    if isinstance(value, Enum):
-        return f"{_named(type(value))}.{value._name_}={_content(value._value_, around)}"
-    if isinstance(value, (type, BuiltinFunctionType)):
+    cls = type(value)  # and not isinstance, for a proxy may claim to be of the class it stands for
+    if issubclass(cls, Enum):
+        return f"{_named(cls)}.{value._name_}={_content(value._value_, around)}"
+    if issubclass(cls, (type, BuiltinFunctionType)):
         return _named(value)
-    if isinstance(value, FunctionType):
+    if cls is FunctionType:
         return _public_name(value) or _inner(value, around)
-    if isinstance(value, ModuleType):
+    if cls is ModuleType:
         return f"module {module_name(value.__name__)}"
     return _constant(value, lambda item: _content(item, around))
 

@@ -15,7 +15,7 @@ import msgpack
 import pytest
 
 from tests.codec.kinds import Failure, Mapped, Methodical
-from tests.specimens import MOMENT, Bag, Color, ForeignZone, NotedPoint, Number, Pair, Plain, Point, Text, noted
+from tests.specimens import MOMENT, Bag, Color, ForeignZone, Lying, NotedPoint, Number, Pair, Plain, Point, Text, noted
 from zoocache import codec
 from zoocache.errors import UnkeepableResult
 
@@ -59,6 +59,7 @@ REFUSED: list[tuple[Any, str]] = [
     ([Number(1)], "[0]: Number cannot be kept (it would come back as a plain int)"),
     (Bag(a=1), ": Bag cannot be kept (it would come back as a plain dict)"),
     (msgpack.Timestamp(1), ": Timestamp cannot be kept"),
+    ([Lying()], "[0]: Lying cannot be kept"),
     ([memoryview(b"x")], "[0]: memoryview cannot be kept"),
     ({memoryview(b"x"): 1}, "[key <memoryview>]: memoryview cannot be kept"),
     ([{b"x": 1}, {memoryview(b"x"): 1}], "[1][key <memoryview>]: memoryview cannot be kept"),

@@ -15,7 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.specimens import Bag, Color, Fussy, Keyed, Number, Outer, Pair, Plain, Point, Rank, Slots, function, noted
+from tests.specimens import (
+    Bag,
+    Color,
+    Fussy,
+    Keyed,
+    Lying,
+    Number,
+    Outer,
+    Pair,
+    Plain,
+    Point,
+    Rank,
+    Slots,
+    function,
+    noted,
+)
 from zoocache import keys
 from zoocache.errors import UnkeyableArgument
 
@@ -56,6 +71,7 @@ UNKEYABLE = [
     (type(local_enum()), "(EnumMeta)" if sys.version_info < (3, 11) else "(EnumType)"),
     (local_dataclass(), "(Local) has no stable key"),
     (memoryview(b""), "(memoryview)"),
+    ([Lying()], "[0] (Lying)"),
     (iter([]), "(list_iterator)"),
     (functools.partial(function), "(partial)"),
     ([].append, "(builtin_function_or_method)"),

@@ -106,7 +106,7 @@ def _enum_items(value: Enum, _: Shape) -> list[Any]:
     cls = type(value)
     if cls.__members__.get(value._name_ or "") is value:
         return [value._name_]
-    if isinstance(value, Flag) and cls(value._value_) is value:
+    if issubclass(cls, Flag) and cls(value._value_) is value:
         return [int(value._value_)]
     raise Unkeepable("it is not a member of its class")
 

@@ -59,7 +59,7 @@ def _frozen_parts(value: Any) -> Iterable[Any] | None:
         return list(value)
     if cls is slice:
         return value.start, value.stop, value.step
-    if isinstance(value, Enum):
+    if issubclass(cls, Enum):
         return ()
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return None if hasattr(value, "__dict__") else list(tuple.__iter__(value))
