@@ -14,6 +14,11 @@ import uuid
 import zoneinfo
 from typing import Any, NamedTuple
 
+from hypothesis import HealthCheck, settings
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For every test with random values: none fails on a time alone."""
+
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
 

@@ -63,11 +63,13 @@ def own_state(value: Any, base: type = object) -> dict[str, Any]:
         base: the class whose own slots, and those of its bases, are left out.
 
     Returns:
-        Attribute name → value, without what `functools.cached_property` keeps there: it comes again when asked for.
+        Attribute name → value, without what `functools.cached_property` keeps there, which comes again when asked
+        for, and without `typing`'s note of the type arguments that a generic class was called with.
     """
     cls = type(value)
     held: dict[str, Any] = getattr(value, "__dict__", {})
     state = {name: item for name, item in held.items() if not isinstance(getattr(cls, name, None), _MEMO)}
+    state.pop("__orig_class__", None)
     for name in slot_names(cls, base):
         if hasattr(value, name):
             state[name] = getattr(value, name)

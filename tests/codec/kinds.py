@@ -11,7 +11,7 @@ import functools
 import math
 import pathlib
 import uuid
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgpack
 
@@ -33,6 +33,7 @@ from tests.specimens import (
     noted,
 )  # fmt: skip
 
+T = TypeVar("T")
 UNKEPT = (Text, Number, Bag, Keyed, ForeignZone, type(...), type, type(len), type(test := lambda: None))
 
 
@@ -87,6 +88,11 @@ class Mixed(Slotted):
 
     def hidden(self) -> object:
         return self.__private
+
+
+@dataclasses.dataclass
+class Boxed(Generic[T]):
+    item: T
 
 
 @dataclasses.dataclass(eq=False)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.codec.kinds import KEPT, Made, Strict
+from tests.codec.kinds import KEPT, Boxed, Made, Strict
 from tests.codec.sameness import same
-from tests.specimens import BERLIN, Color, Frozen, OtherPair, Pair, Plain, Point, Right, noted
+from tests.specimens import BERLIN, PATIENT, Color, Frozen, OtherPair, Pair, Plain, Point, Right, noted
 from zoocache import codec
 
 
@@ -54,6 +54,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
+@PATIENT
 @given(values)
 def test_any_value_comes_back_as_it_was(value: Any) -> None:
     """Whatever is built of keepable values comes back equal and of the same types."""
@@ -67,6 +68,7 @@ plain = st.recursive(
 )
 
 
+@PATIENT
 @given(plain)
 def test_plain_values_are_plain_msgpack(value: Any) -> None:
     """JSON-like values are written as msgpack alone would, so any tool can read them, at the speed of C."""
@@ -80,6 +82,13 @@ def test_nothing_of_a_memo_is_kept() -> None:
     again = round_trip(made)
     assert "memo" not in vars(again)
     assert [3] == again.memo
+
+
+def test_type_arguments_are_no_part_of_a_value() -> None:
+    """An instance of a generic class that was called with type arguments is like any other."""
+    boxed = Boxed[int](5)
+    assert boxed == round_trip(boxed)
+    assert codec.encode(Boxed(5), label="f()") == codec.encode(boxed, label="f()")
 
 
 def test_no_constructor_runs() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.children import Children
 from tests.codec.kinds import KEPT
-from tests.specimens import MOMENT, Color, Frozen, Pair, Point
+from tests.specimens import MOMENT, PATIENT, Color, Frozen, Pair, Point
 from zoocache import codec
 from zoocache.codec.faults import Undecodable
 from zoocache.errors import ZooCacheError
@@ -45,6 +45,7 @@ def decodes(data: bytes) -> bool:
     return True
 
 
+@PATIENT
 @given(st.binary())
 @example(b"")
 @example(MARKED)
@@ -55,7 +56,7 @@ def test_random_bytes_do_no_harm(data: bytes) -> None:
     decodes(MARKED + data)
 
 
-@settings(max_examples=500)
+@settings(PATIENT, max_examples=500)
 @given(st.data())
 def test_bytes_that_were_changed_do_no_harm(data: st.DataObject) -> None:
     """Bytes of a value that were changed, cut, doubled or mixed are a value or Undecodable."""

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.specimens import (
+    PATIENT,
     Bag,
     Color,
     Fussy,
@@ -213,6 +214,7 @@ def test_a_receivers_own_key_must_be_keyable() -> None:
 numbers = st.one_of(st.booleans(), st.integers(-2, 2), st.sampled_from([0.0, -0.0, 1.0, 2.0, math.nan, math.inf]))
 
 
+@PATIENT
 @given(st.lists(st.one_of(st.none(), numbers, st.text("ab"), st.binary(max_size=1)), min_size=2, max_size=2))
 def test_what_fits_the_front_has_one_key_if_it_is_equal(pair: list[Any]) -> None:
     """Two values that fit the front table, of one exact type and equal, have one key."""

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.children import Children
-from tests.specimens import DIFFERENT, Keyed, NotedPoint, Point, Right, noted
+from tests.specimens import DIFFERENT, PATIENT, Keyed, NotedPoint, Point, Right, noted
 from zoocache import keys
 
 
@@ -89,6 +89,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
+@PATIENT
 @given(values, values)
 def test_texts_are_equal_exactly_if_the_values_are(one: Any, other: Any) -> None:
     """Of any two values, the texts are equal if and only if type and value are, at every depth."""
