@@ -223,7 +223,7 @@ class _Caller:
         spec = self.spec
         if spec.method:
             rest = keys.encode_call(spec.name, spec.names[1:], values[1:])
-            return f"{spec.stem}({keys.encode_self(values[0])};{rest})"
+            return f"{spec.stem}({keys.encode_self(values[0], spec.name)};{rest})"
         return f"{spec.stem}({keys.encode_call(spec.name, spec.names, values)})"
 
     def call_of(self, values: tuple[Any, ...], key: str) -> Call:

@@ -178,6 +178,7 @@ def make(
     exec(compile(_source(parameters, is_async), f"<zoocache wrapper of {name}>", "exec"), scope)  # noqa: S102
     defaults = [parameter.default for parameter in parameters]
     parts = scope["make"](fn, deps, table, again, miss, ACTIVE, time.monotonic, defaults)
+    parts[1].__qualname__ = name  # what the TypeError of a wrong call to key_for() and the like begins with
     return Made(tuple(parameter.name for parameter in parameters), _kinds(parameters), parts)
 
 

@@ -21,7 +21,8 @@ from zoocache import clock, deps, keys
 from zoocache.config import Settings
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
-from zoocache.engine.live import THAW, VALUE, LiveTable
+from zoocache.engine.live import THAW, VALUE
+from zoocache.engine.table import LiveTable
 from zoocache.engine.touches import Touches
 from zoocache.errors import Busy, StorageError, StorageIsFull
 from zoocache.flight import Flights
@@ -43,6 +44,9 @@ WARN_S = 10.0
 
 REATTACHMENTS = 5
 
+LIVES = 256
+"""So many combinations of ttl and age limit are remembered as a Life."""
+
 
 class Engine:
     """See the head of this file.
@@ -57,8 +61,8 @@ class Engine:
 
     def __init__(self, settings: Settings, open_store: Callable[[Settings], Store | None]) -> None:
         self.settings = settings
-        self.trie = Trie(attach(settings.prefix or "", settings.shm_size))
         self.store = open_store(settings)
+        self.trie = Trie(attach(settings.prefix or "", settings.shm_size))
         self.flights = Flights()
         self.touches = Touches(self.store)
         self.lives = (
@@ -146,6 +150,8 @@ class Engine:
         options = (ttl_s, max_age_s)
         life = self._lives.get(options)
         if life is None:
+            if len(self._lives) >= LIVES:  # somebody computes a ttl for each entry
+                self._lives.clear()
             life = self._lives[options] = self._life_of(ttl_s, max_age_s)
         return life
 
@@ -241,6 +247,7 @@ class Engine:
 
     def close(self) -> None:
         """Write out what is pending and let go."""
+        self.lives.close()
         self.touches.flush_if_any()
         if self.store is not None:
             self.guarded(self.store.close)

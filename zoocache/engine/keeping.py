@@ -192,14 +192,17 @@ def refuse_used_up(value: Any, name: str) -> None:
     """Turn away what is used up by its first user.
 
     Raises:
-        UnkeepableResult: a coroutine, a generator, an asynchronous generator.
+        UnkeepableResult: a coroutine or other awaitable, a generator or other iterator.
     """
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return
-    if inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
+    if inspect.iscoroutine(value):
+        value.close()  # nobody will ever await it
+    if inspect.isawaitable(value) or hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         raise UnkeepableResult(
-            f"{name}: result: {type(value).__name__} is used up by its first user and cannot be kept; return what it "
-            "yields, for example a list"
+            f"{name}: result: {kind.__name__} is used up by its first user and cannot be kept; return what it yields, "
+            "for example a list"
         )
 
 

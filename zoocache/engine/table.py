@@ -1,0 +1,243 @@
+"""The table of the live objects of a process: key -> entry, with its bounds.
+
+`_mutex` guards the table, its queue of expiries and its count of bytes. It is an RLock: a signal handler or a
+finalizer may call a cached function while its thread is inside. Whoever asks for an entry takes no lock.
+
+What goes when: expired entries, a few with each that comes; beyond the bounds the one that was not used since the hand
+of the clock last passed (CLOCK; Corbato 1968); without bounds what has become stale, found by a slow sweep.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+from zoocache.engine import fill
+from zoocache.engine.live import (
+    HEAD,
+    LIVE,
+    SEQ,
+    UNTIL,
+    UNUSED,
+    WORDS,
+    Entry,
+    Live,
+    monotonic,
+    revalidate,
+    soft_end_s,
+    touch,
+    touch_s,
+)
+from zoocache.shm.layout import H_SEQ
+
+EXPIRED_AT_ONCE = 4
+SWEPT_AT_ONCE = 16
+
+FORGOTTEN = 256
+"""So many notes of expiry may stand for entries that are gone, beside one for each that is there."""
+
+
+class LiveTable:
+    """The live objects of one process.
+
+    Args:
+        max_entries: how many at most; None: as many as come.
+        max_bytes: how much they may be counted as at most; None: no limit.
+        touched: told the digest of an entry whose sliding ttl began anew.
+    """
+
+    def __init__(
+        self, max_entries: int | None, max_bytes: int | None, touched: Callable[[bytes], object] | None
+    ) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bounded = max_entries is not None or max_bytes is not None
+        self._touched = touched
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._expiries: list[tuple[float, str]] = []
+        self._bytes = 0
+        self._kept = 0
+        self._mutex = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of a key, valid or not."""
+        return self._entries.get(key)
+
+    def keep(self, live: Live, seq: int) -> Entry:
+        """Take an entry in, in place of the one with its key.
+
+        Args:
+            live: with its life set.
+            seq: the host's moment, taken before its sight.
+
+        Returns:
+            The entry.
+        """
+        until_s = UNUSED if self._bounded else soft_end_s(live)
+        entry: Entry = [live.trie.words, seq, live.value, live.thaw, until_s, live]
+        with self._mutex:
+            old = self._entries.get(live.key)
+            if old is not None:
+                self.drop(old)
+            self._entries[live.key] = entry
+            if live.payload is not None:
+                self._bytes += len(live.payload)
+            if live.ends_s is not None:
+                self._expect(live.ends_s, live.key)
+            self._give_back()
+        return entry
+
+    def _expect(self, ends_s: float, key: str) -> None:
+        """Note when an entry expires. Notes of entries that are gone stay, but not many more than there are entries."""
+        heapq.heappush(self._expiries, (ends_s, key))
+        if len(self._expiries) > 2 * len(self._entries) + FORGOTTEN:
+            ends = [(entry[LIVE].ends_s, key) for key, entry in self._entries.items()]
+            self._expiries = [(ends_s, key) for ends_s, key in ends if ends_s is not None]
+            heapq.heapify(self._expiries)
+
+    def put_in_front(self, entry: Entry, table: dict[Any, Entry], key: Any, types: Sequence[type]) -> None:
+        """Let a wrapper find the entry by its raw arguments."""
+        live = entry[LIVE]
+        with self._mutex:
+            if live.front is None and self._entries.get(live.key) is entry:
+                live.front = (table, key)
+                entry[HEAD:] = types
+                table[key] = entry
+
+    def drop(self, entry: Entry) -> None:
+        """Forget an entry."""
+        live: Live = entry[LIVE]
+        with self._mutex:
+            if live.front is not None:
+                table, key = live.front
+                if table.get(key) is entry:
+                    del table[key]
+            if self._entries.get(live.key) is entry:
+                del self._entries[live.key]
+                self._bytes -= len(live.payload or b"")
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._mutex:
+            self._expiries.clear()
+            self._drop_all()
+
+    def _drop_all(self) -> None:  # loops stand in frames that hold no lock: see shm/lock.py
+        for entry in list(self._entries.values()):
+            self.drop(entry)
+
+    def close(self) -> None:
+        """Forget all, and hold nothing any more: a thread that is still computing may come with a value."""
+        with self._mutex:
+            self._max_entries, self._bounded = 0, True
+            self.clear()
+
+    def after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not here."""
+        self._mutex = threading.RLock()
+
+    def expire(self) -> None:
+        """Drop all that has expired."""
+        with self._mutex:
+            self._expire_all(monotonic())
+
+    def _expire_all(self, now_s: float) -> None:
+        while self._expiries and self._expiries[0][0] <= now_s:
+            self._expire_head(now_s)
+
+    def recheck(self, entry: Entry) -> bool:
+        """Whether an entry that the fast path did not trust is valid after all; waits for nobody on x86-64.
+
+        Returns:
+            True: hand it out. False: it is stale or expired, and forgotten.
+        """
+        until_s = entry[UNTIL]
+        if until_s is not None and not self._extend(entry, until_s):
+            self.drop(entry)
+            return False
+        if entry[WORDS][H_SEQ] != entry[SEQ] and not revalidate(entry):
+            self.drop(entry)
+            return False
+        if fill.ACTIVE:
+            fill.note(entry[LIVE].tags)
+        return True
+
+    def _extend(self, entry: Entry, until_s: float) -> bool:
+        """Mark as used, expire or touch; whether it lives."""
+        live: Live = entry[LIVE]
+        live.used = True
+        if live.ends_s is None:
+            entry[UNTIL] = None
+            return True
+        now_s = monotonic()
+        if now_s >= live.ends_s:
+            return False
+        if live.life.sliding and now_s >= live.touched_s + touch_s(live.life):
+            touch(live, now_s)
+            if self._touched is not None:
+                self._touched(live.digest)
+        entry[UNTIL] = soft_end_s(live)
+        return True
+
+    def _give_back(self) -> None:
+        """Drop a few expired and stale entries, and what is beyond the bounds."""
+        if self._expiries:
+            self._expire_a_few()
+        if self._bounded:
+            while self._is_over():
+                self._turn_clock()
+        else:
+            self._kept += 1
+            if not self._kept % SWEPT_AT_ONCE:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Look at as many of the oldest entries as came since the last time: what nobody asks for any more must not
+        stay for ever when it has become stale."""
+        for key, entry in list(islice(self._entries.items(), SWEPT_AT_ONCE)):
+            if entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry):
+                self._entries.move_to_end(key)
+            else:
+                self.drop(entry)
+
+    def _expire_a_few(self) -> None:
+        now_s = monotonic()
+        for _ in range(EXPIRED_AT_ONCE):
+            if not self._expiries or self._expiries[0][0] > now_s:
+                break
+            self._expire_head(now_s)
+
+    def _expire_head(self, now_s: float) -> None:
+        _, key = heapq.heappop(self._expiries)
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        ends_s = entry[LIVE].ends_s
+        if ends_s is None or ends_s > now_s:
+            if ends_s is not None:
+                heapq.heappush(self._expiries, (ends_s, key))
+            return
+        self.drop(entry)
+
+    def _is_over(self) -> bool:
+        many = self._max_entries is not None and len(self._entries) > self._max_entries
+        much = self._max_bytes is not None and self._bytes > self._max_bytes and len(self._entries) > 1
+        return many or much
+
+    def _turn_clock(self) -> None:
+        """Look at the oldest entry: used since the last time and not stale, it goes to the end; else it goes."""
+        key, entry = next(iter(self._entries.items()))
+        live: Live = entry[LIVE]
+        if live.used and (entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry)):
+            live.used = False
+            entry[UNTIL] = UNUSED
+            self._entries.move_to_end(key)
+        else:
+            self.drop(entry)
