@@ -147,7 +147,7 @@ def unwrapped(value: Any) -> Any:
 def test_what_is_written_can_be_read(wrap: Any) -> None:
     """Around the greatest depth, a value is either refused or comes back."""
     kept = set()
-    for depth in range(240, 1040, 7):
+    for depth in range(1000, 1035):
         value: Any = "x" * 600
         for _ in range(depth):
             value = wrap(value)
@@ -160,5 +160,5 @@ def test_what_is_written_can_be_read(wrap: Any) -> None:
             value, again = unwrapped(value), unwrapped(again)
         assert value == again
         kept.add(depth)
-    assert kept == set(range(240, max(kept) + 1, 7))
+    assert kept == set(range(1000, max(kept) + 1))
     assert 1000 < max(kept) <= 1024
