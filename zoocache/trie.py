@@ -37,6 +37,7 @@ from zoocache.shm.layout import (
     N_AT,
     N_CHANGED,
 )
+from zoocache.shm.neighbours import Neighbours
 from zoocache.shm.segment import LOCK_FREE, Segment
 from zoocache.shm.tables import MISSING, Node
 
@@ -107,12 +108,13 @@ UNSEEN = Sight(-1, ())
 class Trie:
     """The trie of one segment."""
 
-    __slots__ = ("segment", "tables", "words")
+    __slots__ = ("neighbours", "segment", "tables", "words")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.words = segment.words
         self.tables = segment.tables
+        self.neighbours = Neighbours(segment.name, segment.words) if segment.shared else None
 
     def seq(self) -> int:
         """The host's moment."""
@@ -194,7 +196,10 @@ class Trie:
             Busy: the lock stayed with another; nothing was changed.
             Orphaned: the segment was retired.
         """
-        return self.segment.lock.run(self._invalidate, targets, wall_ms)
+        new = self.segment.lock.run(self._invalidate, targets, wall_ms)
+        if self.neighbours is not None:
+            self.neighbours.raise_floors()
+        return new
 
     def _invalidate(self, targets: Sequence[Target], wall_ms: int) -> int:
         self.segment.insist_on_currency()
@@ -278,7 +283,10 @@ class Trie:
 
     def clear(self, wall_ms: int) -> int:
         """Drop all nodes and make everything changed now; returns the new seq."""
-        return self.segment.write(self._clear, wall_ms)
+        new = self.segment.write(self._clear, wall_ms)
+        if self.neighbours is not None:
+            self.neighbours.raise_floors()
+        return new
 
     def _clear(self, wall_ms: int) -> int:
         words = self.words

@@ -6,6 +6,7 @@ lay a semaphore out differently; the semaphore has a name of its own because mus
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -31,6 +32,11 @@ def segment_name(prefix: str, layout: int = LAYOUT) -> str:
     return f"/zoocache-{os.geteuid()}-{slug(prefix)}-{layout}-{libc}"
 
 
+def name_of_all(name: str) -> str:
+    """What the names of a segment and of all its neighbours (other layouts, other C libraries) begin with."""
+    return name.rsplit("-", 2)[0]
+
+
 def gate_name(segment: str) -> str:
     """The name of a segment's semaphore, as sem_open takes it."""
     return segment + "-gate"
@@ -46,8 +52,13 @@ def gate_file(name: str) -> str:
     return f"{SHM_DIR}/sem.{name[1:]}"
 
 
-def refuse_foreign(info: os.stat_result, name: str) -> None:
+def refuse_foreign(info: os.stat_result, file: str, links: int = 1) -> None:
     """Turn away what is not ours, whoever put it under our name.
+
+    Args:
+        info: of the object.
+        file: where Linux shows it.
+        links: how many names it may have.
 
     Raises:
         SegmentRefused: another owner, open to group or others, or not a regular file.
@@ -58,11 +69,13 @@ def refuse_foreign(info: os.stat_result, name: str) -> None:
         fault = "is not a regular object"
     elif info.st_mode & 0o077:
         fault = f"is open to others (mode {stat.S_IMODE(info.st_mode):04o}, not 0600)"
-    elif info.st_nlink > 1:
+    elif info.st_nlink > links:
         fault = "has a second name (hard link)"
     else:
         return
-    raise SegmentRefused(
-        f"shared-memory object {name} {fault}, so it is not used. Remove it ({segment_file(name)}) or configure "
-        "another prefix."
-    )
+    raise refusal(file, fault)
+
+
+def refusal(file: str, fault: str) -> SegmentRefused:
+    """What is raised for an object that is not ours."""
+    return SegmentRefused(errno.EACCES, f"{file} {fault}, so it is not used; remove it or configure another prefix")

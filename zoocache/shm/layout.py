@@ -47,7 +47,7 @@ H_INVALIDATIONS = 22  # counter
 H_PRUNES = 23  # counter
 H_COARSENED = 24  # counter: nodes that gave way because the table was full
 H_INHERITED = 25  # counter: claims taken over from a dead or overdue leader
-H_NEIGHBOURS = 26  # (*) moved by a newcomer of another layout: look for its segment
+H_NEIGHBOURS = 26  # (*) moved by a newcomer of another layout or C library: look for its segment
 
 LIVE = 1
 DEAD = 2

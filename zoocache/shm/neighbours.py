@@ -1,0 +1,126 @@
+"""The segments of other releases and other C libraries on this host, under the same user and prefix.
+
+Each layout version and each C library has a segment of its own, so processes of two releases (a rolling deployment)
+or of two libraries (containers that share `/dev/shm`) do not share a trie. An invalidation must reach them all the
+same: the positions of the header's words are frozen for all releases, so it raises the floor of every neighbour.
+That makes all of the neighbour's entries stale, not only those below the tag: correct before fast, and rare.
+
+How the neighbours know each other. A newcomer looks for the objects that are there and moves H_NEIGHBOURS in each;
+whoever is attached to one of these looks at that word with every invalidation, and looks for objects again when it
+has moved. So each finds the other, whichever came first.
+
+Raising a floor, under the neighbour's own flock (its semaphore may be of a make that this C library cannot read; the
+flock is the truth anyway): inserts + 1 (odd), floor = seq + 1, inserts + 1 (even), seq + 1 last. Crash argument: as
+for a replacement in tables.py; killed before the flock nothing has happened, and the invalidation has not returned.
+
+`_mapped` is replaced whole, never changed: two threads that look at once find the same.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import mmap
+import os
+
+from zoocache.errors import SegmentRefused
+from zoocache.shm import identity
+from zoocache.shm import layout as at
+from zoocache.shm.layout import HEADER_WORDS, MAGIC, WORD
+from zoocache.shm.lock import Lock
+
+log = logging.getLogger("zoocache")
+
+_HEADER = HEADER_WORDS * WORD
+
+
+class Neighbour:
+    """The header of another segment, mapped."""
+
+    def __init__(self, file: str) -> None:
+        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            info = os.fstat(fd)
+            identity.refuse_foreign(info, file)
+            if info.st_size < _HEADER:
+                raise SegmentRefused(f"shared-memory object {file} has no header")
+            self.inode = info.st_ino
+            self.words = memoryview(mmap.mmap(fd, _HEADER)).cast("Q")
+        finally:
+            os.close(fd)
+        self.lock = Lock(lambda: os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), None, f"segment {file}")
+
+    def is_live(self) -> bool:
+        """Whether it is a segment that anybody may be attached to."""
+        return self.words[at.H_MAGIC] == MAGIC and self.words[at.H_STATE] == at.LIVE
+
+    def greet(self) -> None:
+        """Tell those who are attached that there is a newcomer."""
+        self.words[at.H_NEIGHBOURS] = (self.words[at.H_NEIGHBOURS] + 1) & at.NEVER
+
+    def raise_floor(self) -> None:
+        """Make everything there stale.
+
+        Raises:
+            Busy: a process of the other release keeps its lock beyond the time-out.
+        """
+        if self.is_live():
+            self.lock.run(self._raise_floor)
+
+    def _raise_floor(self) -> None:
+        words = self.words
+        new = words[at.H_SEQ] + 1
+        if not words[at.H_INSERTS] & 1:
+            words[at.H_INSERTS] += 1
+        words[at.H_FLOOR] = new
+        words[at.H_INSERTS] += 1
+        words[at.H_SEQ] = new
+
+
+class Neighbours:
+    """The neighbours of one segment.
+
+    Args:
+        name: of the segment.
+        words: of the segment.
+    """
+
+    def __init__(self, name: str, words: memoryview) -> None:
+        self._own = identity.segment_file(name)
+        self._words = words
+        self._pattern = identity.segment_file(f"{glob.escape(identity.name_of_all(name))}-*")
+        self._seen = words[at.H_NEIGHBOURS]
+        self._mapped: dict[str, Neighbour] = {}
+        self._look(greet=True)
+
+    def raise_floors(self) -> None:
+        """Make everything stale in every neighbour; costs one word where there is none.
+
+        Raises:
+            Busy: as `Neighbour.raise_floor`; floors that were raised stay raised.
+        """
+        if not self._mapped and self._words[at.H_NEIGHBOURS] == self._seen:
+            return
+        self._look(greet=False)
+        for neighbour in self._mapped.values():
+            neighbour.raise_floor()
+
+    def _look(self, *, greet: bool) -> None:
+        """Map what is there now, and greet what is new to us if we are new ourselves."""
+        self._seen = self._words[at.H_NEIGHBOURS]
+        files = [file for file in glob.glob(self._pattern) if file != self._own]
+        mapped = {file: neighbour for file in files if (neighbour := self._neighbour(file)) is not None}
+        self._mapped = mapped
+        if greet:
+            for neighbour in mapped.values():
+                neighbour.greet()
+
+    def _neighbour(self, file: str) -> Neighbour | None:
+        known = self._mapped.get(file)
+        try:
+            if known is not None and os.stat(file).st_ino == known.inode:
+                return known
+            return Neighbour(file)
+        except OSError as error:
+            log.debug("zoocache: %s is no neighbour: %s", file, error)
+            return None
