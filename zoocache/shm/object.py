@@ -17,11 +17,13 @@ Crash argument: killed anywhere before H_MAGIC, the object is unsound, and the n
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import mmap
 import os
 import secrets
+import stat
 import time
 
 import posix_ipc
@@ -34,30 +36,63 @@ from zoocache.shm.lock import Lock
 
 log = logging.getLogger("zoocache")
 
+GATE_BYTES = 32
+"""A POSIX semaphore of glibc on 64-bit machines."""
+
+CURRENT_S = 0.001
+"""What was current so lately counts as current: a burst of writes does not ask the kernel each time. A name may go
+meanwhile, but nobody uses the object that is made under it next until this time has passed, so whoever invalidates what
+was computed there looks again before, and finds out."""
+
+_COUNTERS = (at.H_SEQ, at.H_GEN, at.H_INSERTS, at.H_TICKETS, at.H_HLC)
+_FAR = 2**63
+"""No counter ever gets there; one that has would soon be beyond a word."""
+
 CREATION_S = 5.0
 """How long a newcomer waits for whoever is making the object."""
 
 
-def open_object(name: str) -> int | None:
-    """A description of the object, made if need be; None where there is no shared memory at all."""
+def open_object(name: str, create: bool = True) -> int | None:
+    """A description of the object.
+
+    Args:
+        name: of the object.
+        create: make it if there is none.
+
+    Returns:
+        None where there is no shared memory at all, or no such object and none is to be made.
+
+    Raises:
+        SegmentRefused: it is not ours, or not for us. SegmentError: whatever else the system says.
+    """
     try:
-        return int(posix_ipc.SharedMemory(name, posix_ipc.O_CREAT, 0o600).fd)
+        return int(posix_ipc.SharedMemory(name, posix_ipc.O_CREAT if create else 0, 0o600).fd)
     except posix_ipc.PermissionsError as error:
         raise SegmentRefused(
             errno.EACCES,
             f"shared-memory object {name} cannot be opened: {error}. It belongs to another user, or "
             f"{identity.SHM_DIR} is closed to this one; configure another prefix or ask for the right to use it.",
         ) from error
-    except (posix_ipc.ExistentialError, OSError) as error:
+    except (posix_ipc.ExistentialError, OSError, ValueError) as error:
         if not os.path.isdir(identity.SHM_DIR) or getattr(error, "errno", None) == errno.ENOSYS:
             return None
-        raise SegmentError(getattr(error, "errno", 0), f"shared-memory object {name}: {error}") from error
+        if not create and isinstance(error, posix_ipc.ExistentialError):
+            return None
+        if isinstance(error, ValueError) or error.errno == errno.ELOOP:  # a folder, a symbolic link
+            raise identity.refusal(identity.segment_file(name), "is not a regular object") from error
+        raise SegmentError(_number(error), f"shared-memory object {name}: {error}") from error
+
+
+def _number(error: Exception) -> int:
+    """An error's errno; posix_ipc leaves it out where there are no more descriptors to be had."""
+    number: int | None = getattr(error, "errno", None)
+    return errno.EMFILE if number is None else number
 
 
 def settle(name: str, fd: int, size: int | None) -> bool:
     """Steps 2 to 6 of the head of this file; False: begin again."""
     try:
-        identity.refuse_foreign(os.fstat(fd), name)
+        identity.refuse_foreign(os.fstat(fd), identity.segment_file(name))
         if kernel.try_exclusive(fd, at.LOCK_ATTACHED):
             return _settle_alone(name, fd, size) and kernel.try_shared(fd, at.LOCK_ATTACHED)
         return _settle_among_others(name, fd)
@@ -72,6 +107,7 @@ def _settle_alone(name: str, fd: int, size: int | None) -> bool:
     actual = os.fstat(fd).st_size
     if actual == 0:
         _create(name, fd, size)
+        time.sleep(CURRENT_S)  # until nobody takes a removed one for current any more; see there
         return True
     if not _is_sound(fd):
         log.warning("zoocache: segment %s is damaged or of another make; it is replaced", name)
@@ -121,6 +157,7 @@ def is_sound_header(words: list[int], size: int) -> bool:
     }  # fmt: skip
     return (
         all(words[index] == value for index, value in fixed.items())
+        and all(words[index] < _FAR for index in _COUNTERS)
         and words[at.H_FLOOR] <= words[at.H_SEQ] + 1
         and max(words[at.H_COUNT], words[at.H_COUNT + 1]) <= parts.nodes
         and max(words[at.H_USED], words[at.H_USED + 1]) <= parts.arena
@@ -159,6 +196,7 @@ def _unlink_mine(name: str, fd: int) -> None:
 
 
 def _create(name: str, fd: int, size: int | None) -> None:
+    os.fchmod(fd, 0o600)  # the umask may have cut its owner's rights
     if size is not None:
         _allocate_or_unlink(name, fd, size)
         write_header(fd, size)
@@ -185,7 +223,7 @@ def _try_allocate(fd: int, size: int) -> bool:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
         os.ftruncate(fd, 0)
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM):
             raise
         return False
     return True
@@ -198,10 +236,10 @@ def allocate(fd: int, name: str, size: int) -> None:
         SegmentTooSmall: there is not so much.
     """
     if not _try_allocate(fd, size):
+        smaller = f", or configure a smaller shm_size (at least {MIN_SIZE})" if size > MIN_SIZE else ""
         raise SegmentTooSmall(
             errno.ENOSPC,
-            f"{identity.SHM_DIR} has no room for segment {name} of {size} bytes; enlarge it or configure a smaller "
-            f"shm_size (at least {MIN_SIZE})",
+            f"{identity.SHM_DIR} has no room for segment {name} of {size} bytes; enlarge it or empty it{smaller}",
         )
     if points.ARMED:
         points.reach("segment.sized")
@@ -241,6 +279,9 @@ def open_gate(name: str) -> posix_ipc.Semaphore | None:
         SegmentRefused: it is not ours. SegmentError: whatever else the system says.
     """
     gate = identity.gate_name(name)
+    if not _is_gate_whole(identity.gate_file(gate)):
+        log.warning("zoocache: semaphore %s is damaged; it is replaced", gate)
+        _unlink_gate(gate)
     try:
         semaphore = posix_ipc.Semaphore(gate, posix_ipc.O_CREAT, 0o600, 1)
     except posix_ipc.PermissionsError as error:
@@ -248,7 +289,35 @@ def open_gate(name: str) -> posix_ipc.Semaphore | None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return None  # the flock alone is as safe, and polled
-        raise SegmentError(error.errno, f"semaphore {gate}: {error}") from error
-    if os.path.exists(identity.gate_file(gate)):
-        identity.refuse_foreign(os.stat(identity.gate_file(gate)), gate)
+        raise SegmentError(_number(error), f"semaphore {gate}: {error}") from error
+    _own_gate(identity.gate_file(gate))
     return semaphore
+
+
+def _is_gate_whole(file: str) -> bool:
+    """Whether nothing, or at least a whole semaphore, has the name: the first touch of a shorter one is SIGBUS."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(file).st_size >= GATE_BYTES
+    return True
+
+
+def _own_gate(file: str) -> None:
+    """Refuse a semaphore that is not ours, and give its owner the rights that the umask may have cut.
+
+    It may have two names: glibc makes it under another one and links it, and who is killed in between leaves both.
+    """
+    with contextlib.suppress(FileNotFoundError):  # musl shows it elsewhere; or somebody has just removed it
+        info = os.stat(file)
+        identity.refuse_foreign(info, file, links=2)
+        if stat.S_IMODE(info.st_mode) != 0o600:
+            os.chmod(file, 0o600)
+
+
+def unlink_gate(name: str) -> None:
+    """Remove the semaphore in front of a segment's lock, if there is one."""
+    _unlink_gate(identity.gate_name(name))
+
+
+def _unlink_gate(gate: str) -> None:
+    with contextlib.suppress(posix_ipc.ExistentialError):
+        posix_ipc.unlink_semaphore(gate)

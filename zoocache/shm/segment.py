@@ -21,15 +21,24 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import posix_ipc
-
 from zoocache.errors import SegmentError
 from zoocache.shm import identity, kernel
 from zoocache.shm import layout as at
 from zoocache.shm.claims import Claims
 from zoocache.shm.layout import DEFAULT_SIZE, MAGIC, layout_of
 from zoocache.shm.lock import DEFAULT_TIMEOUT_S, Lock
-from zoocache.shm.object import allocate, map_object, open_gate, open_object, retire, settle, unlink, write_header
+from zoocache.shm.object import (
+    CURRENT_S,
+    allocate,
+    map_object,
+    open_gate,
+    open_object,
+    retire,
+    settle,
+    unlink,
+    unlink_gate,
+    write_header,
+)
 from zoocache.shm.slots import Slots
 from zoocache.shm.tables import Tables
 
@@ -37,9 +46,6 @@ log = logging.getLogger("zoocache")
 T = TypeVar("T")
 
 ATTEMPTS = 50
-
-CURRENT_S = 0.001
-"""What was current so lately counts as current: a name that goes just after it was looked at is the same case."""
 
 _monotonic = time.monotonic
 
@@ -241,17 +247,15 @@ def destroy(prefix: str) -> bool:
         SegmentError: somebody is attached.
     """
     name = identity.segment_name(prefix)
-    try:
-        fd = posix_ipc.SharedMemory(name).fd
-    except posix_ipc.ExistentialError:
+    fd = open_object(name, create=False)
+    if fd is None:
         return False
     try:
-        identity.refuse_foreign(os.fstat(fd), name)
+        identity.refuse_foreign(os.fstat(fd), identity.segment_file(name))
         if not kernel.try_exclusive(fd, at.LOCK_ATTACHED):
             raise SegmentError(errno.EBUSY, f"segment {name} is in use; end the processes that are attached first")
         unlink(name, fd)
-        if os.path.exists(identity.gate_file(identity.gate_name(name))):
-            posix_ipc.unlink_semaphore(identity.gate_name(name))
+        unlink_gate(name)
     finally:
         os.close(fd)
     return True
