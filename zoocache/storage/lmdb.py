@@ -18,11 +18,11 @@ full they are, it costs the same. LMDB runs without fsync: a killed process lose
 torn is dropped.
 
 A save does little more than its put. One in a few looks whether the file has grown into its reserve, and, if entries
-expire here, drops the expired among the next few. What was read is noted in memory, and written down by a later save,
-only where entries are evicted.
+expire here, drops the expired among the next few: more often where it finds some. What was read is noted in memory, and
+written down by a later save, only where entries are evicted.
 
-What guards what: `_used`, `_hand` and `_saves` are hints of this process, changed by single steps; a lost one costs
-nothing but a worse choice.
+What guards what: the words of `LmdbStore` that count saves, notes and sweeps are hints of this process, changed by
+single steps; a lost one costs nothing but a worse choice.
 
 Limits. LMDB knows readers by process number and record lock: processes of different PID namespaces must not share a
 directory, nor may hosts. A data file that is cut short under a running process is a SIGBUS in it.
@@ -42,8 +42,8 @@ from zoocache.errors import ConfigError, StorageIsFull
 from zoocache.shm.lock import DEFAULT_TIMEOUT_S
 from zoocache.storage import FOREVER, Life, Loaded, Stamp, lmdb_entries, lmdb_numbers, lmdb_room
 from zoocache.storage import lmdb_locked as locked
-from zoocache.storage.lmdb_access import Access, growth
-from zoocache.storage.lmdb_environment import RESERVE, Attached
+from zoocache.storage.lmdb_access import Access
+from zoocache.storage.lmdb_environment import LARGEST, Attached
 from zoocache.storage.lmdb_files import directory_of
 from zoocache.storage.lmdb_numbers import Damaged, Sight
 from zoocache.storage.record import NEVER, entry_size
@@ -53,8 +53,14 @@ MIN_MAP_SIZE = 1 << 20
 _OFTEN = 8
 """Every so many saves of a process one does what need not be done by each."""
 
+_SELDOM = 64
+"""So many saves may pass between two sweeps that found nothing to drop."""
+
 _NUMBERS_OFTEN = 64
 """The same for invalidations of all processes together."""
+
+_LEAST_BYTES = 1 << 14
+"""What is freed at least, where there is too little room."""
 
 _MARKS = 16
 """So many notes of what was read does a save write down."""
@@ -92,8 +98,8 @@ class LmdbStore:
         self._access = Access(self.directory, map_size, boot, timeout_s)
         self._max_entries = max_entries
         self._used: dict[bytes, None] = {}
-        self._hand = b""
         self._saves = 0
+        self._hand, self._next_sweep, self._pause = b"", 0, _OFTEN
 
     # Reading.
 
@@ -111,7 +117,7 @@ class LmdbStore:
         except (lmdb.Error, Damaged) as error:
             access.recover(error, attached)
             return access.read(lambda at: lmdb_entries.load(at.entries.begin(), at.numbers.begin, digest, now))
-        if loaded is not None and (self._max_entries or entries.tight) and len(self._used) < _MOST_MARKS:
+        if loaded is not None and (self._max_entries or entries.is_full) and len(self._used) < _MOST_MARKS:
             self._used[digest] = None
         return loaded
 
@@ -134,7 +140,7 @@ class LmdbStore:
         access = self._access
         attached = access.last_here()
         size = entry_size(paths, body)
-        if size > attached.entries.size // RESERVE:
+        if size > attached.entries.size // LARGEST:
             raise self._too_large(attached, len(body), size)
         if stamp.epoch != attached.epoch:
             return False
@@ -145,35 +151,46 @@ class LmdbStore:
                 return False
 
         def put(txn: Any, sight: Sight) -> bool:
-            if sight.epoch != stamp.epoch:
-                return False
-            kept = lmdb_entries.save(txn, sight, digest, paths, n, key_n, body, life, now)
+            kept = sight.epoch == stamp.epoch and lmdb_entries.save(
+                txn, sight, digest, paths, n, key_n, body, life, now
+            )
             if kept:
-                self._make_room(txn, sight, digest, now, in_turn and life != FOREVER)
+                self._tend(txn, sight, digest, size, life, now)
             return kept
 
-        in_turn = self._saves % _OFTEN == 0
-        self._saves += 1
-        kept = access.write_entries(now, put)
-        entries = access.last_here().entries
-        if entries.tight or in_turn or size > entries.size >> 10:
-            access.give_growth_back(entries, now)
-        return bool(kept)
+        return bool(access.write_entries(now, put))
 
-    def _make_room(self, txn: Any, sight: Sight, saved: bytes, now: Now, sweeping: bool) -> None:
-        """What a save does for others, in its own transaction."""
+    def _tend(self, txn: Any, sight: Sight, saved: bytes, size: int, life: Life, now: Now) -> None:
+        """What a save does for others, in its own transaction, and mostly is nothing."""
+        saves = self._saves
+        self._saves = saves + 1
         if self._used:
             lmdb_entries.mark_used(txn, self._marks())
         if self._max_entries is not None:
             lmdb_room.limit(txn, sight, self._max_entries, now, saved)
-        if sweeping:
-            self._hand = lmdb_room.sweep(txn, self._hand, now)
+        if saves >= self._next_sweep and life != FOREVER:
+            self._sweep(txn, now)
+        if saves % _OFTEN == 0 or size > _LEAST_BYTES:
+            self._make_room(txn, sight, now)
+
+    def _sweep(self, txn: Any, now: Now) -> None:
+        self._hand, dropped = lmdb_room.sweep(txn, self._hand, now)
+        self._pause = _OFTEN if dropped else min(2 * self._pause, _SELDOM)
+        self._next_sweep = self._saves + self._pause
+
+    def _make_room(self, txn: Any, sight: Sight, now: Now) -> None:
+        """Evict while there is too little room left."""
+        table = self._access.last_here().entries
+        over = lmdb_entries.size_bytes(txn) - table.full
+        if over > 0:
+            table.is_full = True
+            lmdb_room.evict(txn, sight, max(over, _LEAST_BYTES), now)
 
     def _too_large(self, attached: Attached, size: int, whole_size: int) -> StorageIsFull:
         return StorageIsFull(
             f"lmdb storage {self.directory}: a value of {size} bytes does not fit: with its tags it takes "
-            f"{whole_size}, and {attached.entries.size // RESERVE} is the most. Cache smaller parts, or give a new directory a "
-            "larger lmdb_map_size"
+            f"{whole_size}, and {attached.entries.size // LARGEST} is the most. Cache smaller parts, or give a new "
+            "directory a larger lmdb_map_size"
         )
 
     def _marks(self) -> list[bytes]:
@@ -235,9 +252,10 @@ class LmdbStore:
         return dropped
 
     def _give_numbers_back(self, now: Now) -> None:
-        """Drop the older half of the numbers if their file has grown into its reserve."""
-        if self._access.read(_numbers_growth):
-            self._drop_numbers(self._access.read(_older_half), NEVER, now)
+        """Drop the older half of the numbers if there are too many of them."""
+        up_to_n = self._access.read(_older_half)
+        if up_to_n:
+            self._drop_numbers(up_to_n, NEVER, now)
 
     # The process.
 
@@ -276,8 +294,4 @@ def _old(start: bytes, up_to_n: int, older_than_ms: int, now: Now, attached: Att
 
 
 def _older_half(attached: Attached) -> int:
-    return lmdb_numbers.older_half(attached.numbers.begin())
-
-
-def _numbers_growth(attached: Attached) -> int:
-    return growth(attached.numbers)
+    return lmdb_numbers.older_half(attached.numbers.begin(), attached.numbers.full)

@@ -10,12 +10,11 @@ No room for entries: evict and try again, with more each time; then drop all. No
 a floor that overtakes everything. Where not even that can be written, the environment is given up and a new one begins
 under a new epoch, which needs no room: an invalidation is never lost.
 
-A file is nearly full when it has grown into its last eighth; LMDB never gives a page of it back. From then on a save
-that makes it grow evicts, and an invalidation that does drops the older half of the numbers, so that the rest is left
-for what these need themselves.
+Room is made before it is needed, because LMDB needs some to make some: entries are evicted while the pages in use are
+more than three quarters of the map, and the older half of the numbers is dropped when there are too many of them.
 
-What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. What that says of pages
-and names is a hint, set by single stores.
+What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. Whether a
+table is full is a hint, set by a single store.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from zoocache.errors import StorageError, ZooCacheError
 from zoocache.storage import lmdb_entries, lmdb_room
 from zoocache.storage import lmdb_environment as environments
 from zoocache.storage import lmdb_locked as locked
-from zoocache.storage.lmdb_environment import DAMAGE, Attached, Table
+from zoocache.storage.lmdb_environment import DAMAGE, Attached
 from zoocache.storage.lmdb_files import WORD_MARK, log
 from zoocache.storage.lmdb_locked import Moved
 from zoocache.storage.lmdb_numbers import Damaged, Sight
@@ -42,11 +41,12 @@ from zoocache.storage.lmdb_refusals import trouble
 T = TypeVar("T")
 
 ROUNDS = (1, 2, 4, 8, 16, 32)
-"""How many transactions' worth of entries are evicted, one time after the other, before a write is tried again."""
+"""In so many transactions is evicted, one time after the other, before a write is tried again."""
+
+GOAL_BYTES = 1 << 16
+"""What each of these is to free."""
 
 _TRIES = 4
-_MOST_ROUNDS = 16
-_WANTED = lmdb_room.EVICTED // 2
 _DAMAGED = (*DAMAGE, Damaged)
 
 _readlink = os.readlink
@@ -193,7 +193,7 @@ class Access:
         done: T
         for rounds in ROUNDS:
             try:
-                self.evict(rounds, now)
+                self._evict(rounds, now)
                 done = self._try(locked.in_entries, action)
                 return done
             except _NoRoom as error:  # noqa: PERF203
@@ -217,21 +217,10 @@ class Access:
         except _NoRoom as error:
             log.debug("zoocache: %s: dead entries stay for now: %s", self.directory, error.__cause__)
 
-    def evict(self, rounds: int, now: Now | None) -> None:
-        """Evict, so many transactions long, or until there is nothing left."""
+    def _evict(self, rounds: int, now: Now | None) -> None:
         for _ in range(rounds):
-            if not self._try(locked.in_entries, lambda txn, sight: lmdb_room.evict(txn, sight, _WANTED, now)):
+            if not self._try(locked.in_entries, lambda txn, sight: lmdb_room.evict(txn, sight, GOAL_BYTES, now)):
                 return
-
-    def give_growth_back(self, table: Table, now: Now) -> None:
-        """Evict for the pages that the entries' file grew by, inside its reserve, since this process last looked."""
-        grown = growth(table)
-        if grown:
-            table.env.reader_check()
-            try:
-                self.evict(min(_MOST_ROUNDS, 1 + grown // 8), now)
-            except _NoRoom as error:  # it is what the loop is for
-                log.debug("zoocache: %s: nothing could be evicted: %s", self.directory, error.__cause__)
 
     def _overtake_all(self, error: _NoRoom) -> None:
         log.warning("zoocache: %s: %s; all entries are overtaken instead of some", self.directory, error.__cause__)
@@ -303,17 +292,6 @@ class Access:
                 attached.lock.try_run(locked.mark_clean, attached, last_txns)
         except (lmdb.Error, OSError) as error:
             log.warning("zoocache: %s could not be synced, a power cut will empty it: %s", self.directory, error)
-
-
-def growth(table: Table) -> int:
-    """By how many pages a file has grown, inside its reserve, since this process last looked."""
-    pages: int = table.env.info()["last_pgno"]
-    grown = pages - max(table.pages, table.tight_pages)
-    if grown <= 0:
-        return 0
-    table.tight = True
-    table.pages = pages
-    return grown
 
 
 def _is_about_room(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from zoocache.clock import Now
 from zoocache.storage import FOREVER, Life, Loaded
 from zoocache.storage.age import age_ms, left_ms
 from zoocache.storage.lmdb_numbers import OWN, Damaged, Sight
-from zoocache.storage.record import Head, head, own, pack_entry, pack_own, pack_touch, touch
+from zoocache.storage.record import NEVER, Head, head, own, pack_entry, pack_own, pack_touch, touch
 
 LIFE = b"+"
 
@@ -54,7 +54,10 @@ def _touched(txn: Any, digest: bytes, found: Head) -> Now:
 
 def is_expired(txn: Any, digest: bytes, found: Head, now: Now) -> bool:
     """Whether an entry has outlived its ttl or its greatest age."""
-    if found.life is FOREVER:
+    life, made = found.life, found.made
+    if life is FOREVER or (
+        made.boot == now.boot != 0 and now.up_ms - made.up_ms < min(life.ttl_ms or NEVER, life.max_age_ms or NEVER)
+    ):
         return False
     left, _ = left_ms(found.life, found.made, _touched(txn, digest, found), now)
     return left is not None and left <= 0

@@ -47,8 +47,8 @@ DAMAGE = (
 MAX_READERS = 2048
 MIN_NUMBERS = 1 << 19
 
-RESERVE = 8
-"""The part of a file that saves leave to evictions and the like: its size divided by this."""
+LARGEST = 8
+"""The largest record of an entry is the size of its table divided by this."""
 
 _ATTEMPTS = 8
 _CLOSING_S = 1.0
@@ -61,19 +61,18 @@ class Table:
         env, begin: LMDB's.
         main: the handle of its only database.
         size: of its map, in bytes.
-        tight: whether its file has grown into its reserve.
-        tight_pages: how many pages it then has.
-        pages: how many it had when somebody last looked.
+        full: the bytes of its pages in use from which on something has to give way: three quarters. The rest is for the
+            copies that LMDB writes of what it changes, and for gaps too small for a large value.
+        is_full: whether it was found so full; then it stays worth while to note what is used.
     """
 
-    __slots__ = ("__weakref__", "begin", "env", "main", "pages", "size", "tight", "tight_pages")
+    __slots__ = ("__weakref__", "begin", "env", "full", "is_full", "main", "size")
 
     def __init__(self, env: lmdb.Environment, size: int) -> None:
         self.env, self.begin, self.main = env, env.begin, env.open_db()
         self.size = size
-        self.tight = False
-        self.tight_pages = (size - size // RESERVE) // mmap.PAGESIZE
-        self.pages = 0
+        self.full = size * 3 // 4
+        self.is_full = False
 
 
 class Attached:

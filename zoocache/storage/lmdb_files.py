@@ -220,7 +220,9 @@ class Home:
             _is_file(self.file(epoch, table), self.words[word(table, DATA_INODE)], 0) for table in TABLES
         )  # fmt: skip
         self.withdraw()
-        if damaged and made_here and len(self._listed("set-aside.")) >= SET_ASIDES:
+        if not epoch:
+            log.debug("zoocache: %s: %s", self.directory, why)
+        elif damaged and made_here and len(self._listed("set-aside.")) >= SET_ASIDES:
             log.warning("zoocache: %s: %s; it is removed, the cache begins empty", self.environment(epoch), why)
         elif damaged:
             self._set_aside([os.fsdecode(target_of(epoch))], why)

@@ -24,6 +24,9 @@ from zoocache.storage.record import PATH_SIZE, Bytes, Head, number, own, pack_nu
 
 OWN = b"own"
 
+RECORD_BYTES = 75
+"""What a number takes: 42 bytes, and its part of what LMDB leaves free in a page, on average."""
+
 SCANNED = 2048
 """How many records one transaction of a prune looks at."""
 
@@ -53,7 +56,11 @@ class Sight:
         if n < self.floor:
             return True
         get = self.get
-        return any(number(get(path))[0] > n for path in paths)
+        for path in paths:
+            record = get(path)
+            if record is not None and number(record)[0] > n:
+                return True
+        return False
 
     def number(self, key: bytes) -> int:
         """The n of the last invalidation of a path or digest."""
@@ -129,6 +136,10 @@ def drop_old(txn: Any, keys: Iterable[bytes], up_to_n: int, older_than_ms: int, 
     return dropped
 
 
-def older_half(txn: Any) -> int:
-    """The n up to which the older half of the numbers was raised, or a little more than half."""
-    return read_own(txn)[1] - int(txn.stat()["entries"]) // 2
+def older_half(txn: Any, full: int) -> int:
+    """The n up to which the older half of the numbers was raised; 0 if they are not too many.
+
+    Their count decides and not their pages, of which dropping every other number frees none.
+    """
+    count = int(txn.stat()["entries"])
+    return max(0, read_own(txn)[1] - count // 2) if count * RECORD_BYTES > full else 0

@@ -16,18 +16,21 @@ from itertools import islice
 from typing import Any
 
 from zoocache.clock import Now
-from zoocache.storage.lmdb_entries import LIFE, count, drop, is_expired
+from zoocache.storage.lmdb_entries import LIFE, count, drop, is_expired, read_own
 from zoocache.storage.lmdb_numbers import SCANNED, Sight
-from zoocache.storage.record import PATH_SIZE, Bytes, head, touch
+from zoocache.storage.record import PATH_SIZE, Bytes, Head, head, touch
 
 SWEPT = 32
 """How many neighbours a save looks at when it is its turn to drop the expired."""
 
-EVICTED = 64
-"""The most entries that one transaction evicts."""
+RUN = 64
+"""To make room, so many neighbours are looked at."""
 
-SAMPLE = 4
-"""To evict one, so many are looked at; Redis takes 5 and keeps a pool."""
+MOST = RUN * 3 // 4
+"""So many of them may go at once: LMDB joins pages, and so frees one, where they are less than a quarter full."""
+
+EVICTED = 64
+"""The most entries that one transaction evicts because there are too many: the older half of twice as many."""
 
 
 def _from(cursor: Any) -> Iterator[tuple[bytes, Bytes]]:
@@ -45,17 +48,16 @@ def _run(txn: Any, start: bytes, length: int) -> list[tuple[bytes, Bytes]]:
     return run
 
 
-def _is_gone(txn: Any, sight: Sight, digest: bytes, entry: Bytes, now: Now | None) -> bool:
+def _is_gone(txn: Any, sight: Sight, digest: bytes, entry: Bytes, found: Head | None, now: Now | None) -> bool:
     """Whether an entry is malformed, expired or dead."""
-    found = head(entry)
     return (
         found is None
         or (now is not None and is_expired(txn, digest, found, now))
-        or not sight.is_valid(digest, entry, found)
+        or (found.n != sight.n and not sight.is_valid(digest, entry, found))
     )
 
 
-def sweep(txn: Any, start: bytes, now: Now) -> bytes:
+def sweep(txn: Any, start: bytes, now: Now) -> tuple[bytes, int]:
     """Drop the expired among the next few entries.
 
     Args:
@@ -64,7 +66,7 @@ def sweep(txn: Any, start: bytes, now: Now) -> bytes:
         now: this moment.
 
     Returns:
-        Where the hand stands now.
+        Where the hand stands now, and how many were dropped.
     """
     run = _run(txn, start, SWEPT)
     gone = []
@@ -73,52 +75,61 @@ def sweep(txn: Any, start: bytes, now: Now) -> bytes:
         if found is None or is_expired(txn, digest, found, now):
             gone.append(digest)
     drop(txn, gone)
-    return run[-1][0] + b"\0" if run else b""
+    return (run[-1][0] + b"\0" if run else b""), len(gone)
 
 
-def evict(txn: Any, sight: Sight, want: int, now: Now | None, keep: bytes = b"") -> int:
-    """Drop entries of a random run: the expired and the dead, and of the others those unused for longest.
-
-    Args:
-        txn: writing.
-        sight: of the numbers.
-        want: how many are to go, if there are so many; more go if more are dead. At most `EVICTED`.
-        now: this moment; None if it is not known: then nothing counts as expired.
-        keep: a digest that stays.
-
-    Returns:
-        How many were dropped.
-    """
-    gone = []
-    living = []
-    for digest, entry in _run(txn, os.urandom(PATH_SIZE), max(SAMPLE * want, EVICTED)):
-        if digest == keep:
-            continue
-        if _is_gone(txn, sight, digest, entry, now):
-            gone.append(digest)
-        else:
-            living.append((_used(txn, digest, entry), digest))
-    living.sort()
-    gone += [digest for _, digest in living[: max(0, want - len(gone))]]
-    drop(txn, gone, evicted=True)
+def evict(txn: Any, sight: Sight, goal_bytes: int, now: Now | None) -> int:
+    """Drop entries of a random run until so many bytes are free, but leave a quarter of it; returns how many."""
+    gone, living = _aged(txn, sight, _run(txn, os.urandom(PATH_SIZE), RUN), now)
+    freed = sum(size for _, size, _ in gone)
+    for each in living[: max(0, MOST - len(gone))]:
+        if freed >= goal_bytes:
+            break
+        freed += each[1]
+        gone.append(each)
+    drop(txn, [digest for _, _, digest in gone], evicted=True)
     return len(gone)
 
 
-def _used(txn: Any, digest: bytes, entry: Bytes) -> int:
-    """The last transaction that wrote an entry or saw it read."""
-    found = head(entry)
-    last = touch(txn.get(digest + LIFE))
-    return max(found.born if found else 0, last.used if last else 0)
-
-
 def limit(txn: Any, sight: Sight, most: int, now: Now, keep: bytes) -> None:
-    """Evict down to `most` entries, and some more so that not every save has to.
+    """Evict down to `most` entries, and some more so that not every save has to; `keep` is a digest that stays.
 
     Where there are too many by far, because the limit was lowered, each save evicts as many as one transaction may.
     """
     over = count(txn) - most
     if over > 0:
-        evict(txn, sight, min(EVICTED, over + most // 16), now, keep)
+        want = min(EVICTED, over + most // 16)
+        run = [each for each in _run(txn, os.urandom(PATH_SIZE), max(2 * want, RUN)) if each[0] != keep]
+        gone, living = _aged(txn, sight, run, now)
+        gone += living[: max(0, want - len(gone))]
+        drop(txn, [digest for _, _, digest in gone], evicted=True)
+
+
+_Aged = tuple[int, int, bytes]
+"""When an entry was used last, the size of its record, its digest."""
+
+
+def _aged(
+    txn: Any, sight: Sight, run: Iterable[tuple[bytes, Bytes]], now: Now | None
+) -> tuple[list[_Aged], list[_Aged]]:  # fmt: skip
+    """Of a run: those that are malformed, expired or dead, and the others, unused for longest first."""
+    gone = []
+    living = []
+    any_used = read_own(txn)[1] > 0
+    for digest, entry in run:
+        found = head(entry)
+        if found is None or _is_gone(txn, sight, digest, entry, found, now):
+            gone.append((0, len(entry), digest))
+        else:
+            living.append((max(found.born, _used(txn, digest) if any_used else 0), len(entry), digest))
+    living.sort()
+    return gone, living
+
+
+def _used(txn: Any, digest: bytes) -> int:
+    """The last transaction that saw an entry read; 0 if none did."""
+    last = touch(txn.get(digest + LIFE))
+    return last.used if last else 0
 
 
 # Pruning: look in a reading transaction, drop in a writing one what still is so.
@@ -130,11 +141,11 @@ def gone(txn: Any, sight: Sight, start: bytes, now: Now) -> tuple[list[bytes], b
     if not cursor.set_range(start):
         return [], b""
     run = list(islice(_from(cursor), SCANNED))
-    dropped = [digest for digest, entry in run if _is_gone(txn, sight, digest, entry, now)]
+    dropped = [digest for digest, entry in run if _is_gone(txn, sight, digest, entry, head(entry), now)]
     return dropped, run[-1][0] + b"\0" if len(run) == SCANNED else b""
 
 
 def drop_gone(txn: Any, sight: Sight, digests: Iterable[bytes], now: Now) -> None:
     """Drop those that still are expired or dead."""
-    entries = [(digest, txn.get(digest)) for digest in digests]
-    drop(txn, [digest for digest, entry in entries if entry is not None and _is_gone(txn, sight, digest, entry, now)])
+    present = [(digest, entry) for digest in digests if (entry := txn.get(digest)) is not None]
+    drop(txn, [digest for digest, entry in present if _is_gone(txn, sight, digest, entry, head(entry), now)])
