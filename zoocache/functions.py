@@ -15,7 +15,8 @@ from zoocache.engine.live import Live
 from zoocache.errors import InvalidKey
 from zoocache.storage import Stamp
 
-LONGEST_KEY = 8192
+LONGEST_KEY = 1 << 20
+"""Characters; as long as a `key_for(…)` of arguments that anybody would cache by."""
 
 __all__ = [
     "add_deps", "clear", "clear_async", "configure", "delete", "delete_async", "get", "get_async", "get_tag_version",

@@ -67,7 +67,7 @@ class Engine:
         self.touches = Touches(self.store)
         self.lives = (
             LiveTable(settings.max_entries, None, None) if self.store is None
-            else LiveTable(None, LIVE_BYTES, self.touches.add)
+            else LiveTable(settings.max_entries, LIVE_BYTES, self.touches.add)
         )  # fmt: skip
         self.report: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self._reattaching = threading.RLock()

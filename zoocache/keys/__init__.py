@@ -11,7 +11,7 @@ from zoocache.errors import UnkeyableArgument
 from zoocache.keys.text import TABLE, NoText, text_of
 from zoocache.keys.tokens import known_token, token_of
 
-_DIGEST_BYTES = 16
+_new_hash = hashlib.blake2b(digest_size=16, person=b"key").copy
 _WAY_OUT = "give it a __cache_key__ method, or pass something that has one"
 
 FRONT_TYPES: frozenset[type] = frozenset({int, str, bytes, bool, type(None)})
@@ -94,8 +94,14 @@ def encode_self(receiver: Any, function: str = "") -> str:
 
 
 def digest(text: str) -> bytes:
-    """16 bytes of BLAKE2b (RFC 7693) that stand for a full key text, lone surrogates included."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+    """16 bytes of BLAKE2b (RFC 7693) that stand for a full key text, lone surrogates included.
+
+    Personalised, because keys share a table of numbers with the paths of tags (`zoocache.deps`), and a text may be both
+    a key that somebody set and a tag.
+    """
+    hasher = _new_hash()
+    hasher.update(text.encode("utf-8", "surrogatepass"))
+    return hasher.digest()
 
 
 def _token(receiver: Any, function: str, _: BaseException) -> str:

@@ -14,7 +14,8 @@ is the store's epoch and n, taken before a fill began. An entry is valid if and 
 
 the numbers being read after the entry or in the same snapshot. A store that loses its numbers loses its epoch too.
 
-Paths and digests share one table of numbers: both are 128-bit hashes, of texts that cannot be equal.
+Paths and digests share one table of numbers: both are 128-bit hashes, and those of keys are personalised, so that a
+key and a tag of the same text are two.
 
 The contract is held by `tests/storage/contract.py`, which every store's test file runs. Every method may be called by
 any thread, in any process, before or after a fork (a child opens its own; `after_fork` tells it so), and raises only
