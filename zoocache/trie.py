@@ -38,7 +38,7 @@ from zoocache.shm.layout import (
     N_CHANGED,
 )
 from zoocache.shm.neighbours import Neighbours
-from zoocache.shm.segment import LOCK_FREE, Segment
+from zoocache.shm.segment import LOCK_FREE, Orphaned, Segment
 from zoocache.shm.tables import MISSING, Node
 
 READ_ATTEMPTS = 8
@@ -166,17 +166,31 @@ class Trie:
 
         Raises:
             InvalidTag: the tag breaks the rules.
+            Orphaned: the segment was retired.
         """
         paths = [words_of(path) for path in deps.paths(deps.check_tag(tag))]
-        return self.segment.lock.run(self._version, paths)
+        version = self._version(paths) if LOCK_FREE else None
+        while version is None:
+            version = self.segment.write(self._version, paths)
+        return version
 
-    def _version(self, paths: Sequence[Words]) -> int:
-        changed = self._find_all(self.words[H_GEN], paths)
-        return max([self.words[H_FLOOR], *(self.words[index] for index in changed)])
+    def _version(self, paths: Sequence[Words]) -> int | None:
+        """None: the tables were replaced meanwhile, as they cannot be under the lock."""
+        words = self.words
+        gen = words[H_GEN]
+        changed = [words[index] for index in self._find_all(gen, paths)]
+        version = max([words[H_FLOOR], *changed])
+        if words[H_STATE] != LIVE:
+            raise Orphaned(self.segment.name)
+        return version if words[H_GEN] == gen else None
 
     def listing(self) -> list[TagNode]:
-        """All tags that have a node, in the order of their names."""
-        nodes = self.segment.lock.run(lambda: list(self.tables.nodes()))
+        """All tags that have a node, in the order of their names.
+
+        Raises:
+            Busy, Orphaned: as `invalidate`.
+        """
+        nodes = self.segment.write(lambda: list(self.tables.nodes()))
         return sorted(TagNode(node.text.decode("ascii", "replace"), node.changed, clock.hlc_wall_s(node.at))
                       for node in nodes if node.text)  # fmt: skip
 
