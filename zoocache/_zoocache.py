@@ -1,10 +1,15 @@
-"""The debug door: a look at the live segment of this host."""
+"""The debug door: a look at the live segment of this host, and the way to remove it."""
 
 from __future__ import annotations
 
+import os
+
 from zoocache import runtime
+from zoocache.config import UNSET, Settings, Unset, settings_from
+from zoocache.shm import identity, segment
+from zoocache.shm.layout import MIN_SIZE
 from zoocache.shm.slots import Process
-from zoocache.trie import TagNode
+from zoocache.trie import TagNode, Trie
 
 
 class Core:
@@ -16,16 +21,67 @@ class Core:
 
     def tags(self) -> list[TagNode]:
         """All tags that have a node of their own, by name."""
-        return runtime.engine().on_segment(lambda trie: trie.listing())
+        return self._trie().listing()
 
     def processes(self) -> list[Process]:
         """The processes that are attached and have computed something, with their counters."""
-        return list(runtime.engine().trie.segment.slots.processes())
+        return list(self._trie().segment.slots.processes())
 
     def seq(self) -> int:
         """How many mutations the host has seen."""
-        return runtime.engine().trie.seq()
+        return self._trie().seq()
 
     def check(self) -> list[str]:
         """What is wrong with the segment, in words; an empty list if nothing is."""
         return runtime.engine().on_segment(lambda trie: trie.segment.write(trie.faults))
+
+    def settings(self) -> Settings:
+        """What this process is configured with."""
+        return runtime.settings()
+
+    def _trie(self) -> Trie:
+        """The host's trie: who only looks would not notice that the segment has lost its name, and look for ever."""
+        engine = runtime.engine()
+        trie = engine.trie
+        if not trie.segment.is_current():
+            trie.segment.retire()
+            engine.reattach(trie)
+        return engine.trie
+
+
+def segment_bytes(prefix: str | Unset | None = UNSET) -> int | None:
+    """The size of the segment of a prefix, without attaching to it or making one.
+
+    Args:
+        prefix: as in `configure`; left out: the environment's.
+
+    Returns:
+        Bytes; None if there is no segment, or none that anybody could use.
+
+    Raises:
+        ConfigError: no prefix.
+    """
+    name = identity.segment_name(settings_from(prefix=prefix).prefix or "")
+    try:
+        size = os.stat(identity.segment_file(name)).st_size
+    except FileNotFoundError:
+        return None
+    return size if size >= MIN_SIZE else None
+
+
+def destroy(prefix: str | Unset | None = UNSET) -> bool:
+    """Remove the segment of a prefix from this host, if no process is attached to it, this one included.
+
+    What a storage keeps stays, and stays as valid or invalid as it is.
+
+    Args:
+        prefix: as in `configure`; left out: the environment's.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        ConfigError: no prefix.
+        SegmentError: somebody is attached.
+    """
+    return segment.destroy(settings_from(prefix=prefix).prefix or "")
