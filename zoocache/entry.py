@@ -37,7 +37,8 @@ def pack(key: str, tags: Iterable[str], payload: bytes) -> bytes:
 def unpack(body: bytes) -> Body | None:
     """The parts of a body, or None if it is damaged or of another make."""
     try:
-        key, tags, payload = msgpack.unpackb(body)
+        parts: object = msgpack.unpackb(body)
+        key, tags, payload = parts if isinstance(parts, list) else ()
         names = tags.decode("ascii")
         opened = Body(key.decode("utf-8", "surrogatepass"), tuple(names.split("\n")) if names else (), payload)
     except (ValueError, TypeError, AttributeError, msgpack.exceptions.UnpackException):
