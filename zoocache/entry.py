@@ -38,7 +38,9 @@ def unpack(body: bytes) -> Body | None:
     """The parts of a body, or None if it is damaged or of another make."""
     try:
         parts: object = msgpack.unpackb(body)
-        key, tags, payload = parts if isinstance(parts, list) else ()
+        if not isinstance(parts, list):
+            return None
+        key, tags, payload = parts
         names = tags.decode("ascii")
         opened = Body(key.decode("utf-8", "surrogatepass"), tuple(names.split("\n")) if names else (), payload)
     except (ValueError, TypeError, AttributeError, msgpack.exceptions.UnpackException):
