@@ -9,6 +9,7 @@ comes after begins another. A leader that was cancelled or interrupted abandons 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -110,8 +111,8 @@ class Flights:
             flight.payload = payload
             flight.kind = kind
             wakers, flight.wakers = flight.wakers, None
-        for wake in wakers or ():
-            wake()
+        if wakers:
+            _wake(wakers)
 
     def replace(self, flight: Flight) -> None:
         """The leader takes too long: let the next who comes lead another."""
@@ -132,6 +133,13 @@ class Flights:
         """Everything was cleared: what the flights bring is not kept."""
         with self._mutex:
             _overtake(*self._flights.values(), *self._replaced)
+
+
+def _wake(wakers: list[Callable[[], object]]) -> None:
+    """Call each, though one of them raise or a signal's handler interrupt it: the others would sleep on."""
+    with contextlib.ExitStack() as stack:
+        for waker in reversed(wakers):  # the last one that is pushed is called first
+            stack.callback(waker)
 
 
 # What happens under the mutex in a loop happens in a frame of its own: see shm/lock.py.
