@@ -1,0 +1,15 @@
+"""Programs that try to break the library's promises, and a bench.
+
+They are not installed with it; run them from the repository:
+
+    python -m stress storm --processes 8 --seconds 60 --seed 7 --storage lmdb
+
+    herd, storm, killer     the programs; each ends with status 0 only if every promise that it shook held
+    bench/                  speed, beside other caches, as ratios
+    tree, ways, acts        the tags and keys of storm and killer; how they are read; how they are changed
+    oracle, board, events   what the library is judged by: words in a mapped file, outside of the library
+    run, fleet, verdict     one run, its processes, and what it leaves in the segment
+    mutants                 faults planted in the library on purpose: an oracle that misses them proves nothing
+
+What happens when is up to the kernel's scheduler, so a seed repeats the mixture of a run, not the run.
+"""

@@ -1,0 +1,67 @@
+"""The command line: python -m stress NAME --processes P --seconds S --seed N."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stress import bench, herd, killer, storm
+from stress.mutants import MUTANTS
+from stress.run import Options
+
+PROGRAMS: dict[str, Callable[[Options], bool]] = {"herd": herd.main, "storm": storm.main, "killer": killer.main}
+PROCESSES = 6
+SECONDS = 20.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a program.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        The exit status: 0 if every promise held, 1 if one was broken.
+    """
+    chosen = _parser().parse_args(arguments)
+    if chosen.name == "bench":
+        bench.main(chosen.quick, chosen.write, chosen.only)
+        return 0
+    options = Options(chosen.processes, chosen.seconds, chosen.seed, chosen.storage, chosen.slack, chosen.mutant)
+    print(f"{chosen.name}: {options}", flush=True)
+    try:
+        held = PROGRAMS[chosen.name](options)
+    except KeyboardInterrupt:
+        print("\ninterrupted")
+        return 130
+    print(f"{chosen.name}: {'every promise held' if held else 'BROKEN'} (seed {options.seed})")
+    return 0 if held else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stress", description="Try to break the promises of zoocache.")
+    programs = parser.add_subparsers(dest="name", required=True)
+    for name, program in PROGRAMS.items():
+        about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
+        _add_options(programs.add_parser(name, help=about, description=about))
+    measure = programs.add_parser("bench", help="how fast it is, beside other caches")
+    measure.add_argument("--quick", action="store_true", help="a rough look in less time")
+    measure.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page of documents")
+    measure.add_argument("--only", action="append", choices=bench.SECTIONS, help="this section only; may be repeated")
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=int, default=PROCESSES, help=f"how many at once (default {PROCESSES})")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for how long (default {SECONDS:g})")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of all chance (default: any)")
+    parser.add_argument("--storage", choices=("memory", "lmdb"), default="memory")
+    parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits of time, for slow machines")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="plant this fault: the run must fail")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

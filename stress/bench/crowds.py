@@ -1,0 +1,107 @@
+"""Crowds: how many times the hits of one process N of them have together, on one segment.
+
+Beside them N processes that share nothing at all, with hits of `functools.lru_cache`: they tell how much of N times the
+machine has to give at this moment.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import zoocache
+from stress.bench.place import Place, opened
+from stress.bench.table import Row, times
+from stress.bench.timing import Effort, loop_of
+from stress.fleet import spawn
+from zoocache import cacheable
+
+PROCESSES = (1, 2, 4, 8)
+BATCH = 5_000
+NEAR = 0.9
+"""So much of what processes have that share nothing counts as all of it."""
+SETTLE_S = 0.2
+HITS, CPU_NS, WORDS = 0, 1, 2
+
+
+class Rate(NamedTuple):
+    """Hits of all processes: in a second, and in a second of their CPU time."""
+
+    a_second: float
+    a_cpu_second: float
+
+
+def rows(effort: Effort) -> list[Row]:
+    """Measure, and make the rows. The sizes take turns, and the best of each counts."""
+    seconds = effort.sample_s * 60
+    shared = dict.fromkeys(PROCESSES, Rate(0, 0))
+    apart = dict.fromkeys(PROCESSES, Rate(0, 0))
+    with opened() as place:
+        for _ in range(max(2, effort.samples // 20)):
+            for count in PROCESSES:
+                shared[count] = _best(shared[count], _rate(lambda: _shared_loop(place), count, seconds))
+                apart[count] = _best(apart[count], _rate(_lone_loop, count, seconds))
+    return [_row(count, shared, apart) for count in PROCESSES[1:]]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _best(one: Rate, other: Rate) -> Rate:
+    return Rate(*map(max, one, other))
+
+
+def _row(count: int, shared: dict[int, Rate], apart: dict[int, Rate]) -> Row:
+    own = shared[count].a_second / shared[1].a_second
+    possible = apart[count].a_second / apart[1].a_second
+    a_cpu_second = shared[count].a_cpu_second / shared[1].a_cpu_second
+    return Row(
+        f"hits of {count} processes, memory",
+        f"{times(own)} those of one ({shared[count].a_second / 1e6:.1f} million/s)",
+        f"lru_cache, nothing shared: {times(possible)}; per CPU second {times(a_cpu_second)}",
+        times(own / possible),
+        f"≥ {NEAR} x",
+        "yes" if own / possible >= NEAR else "no",
+    )
+
+
+def _rate(make_loop: Callable[[], Callable[[int], object]], count: int, seconds: float) -> Rate:
+    words = memoryview(mmap.mmap(-1, count * WORDS * 8)).cast("Q")
+    start_s = time.monotonic() + SETTLE_S
+    pids = [spawn(functools.partial(_hit, make_loop, words[n * WORDS :], start_s, seconds)) for n in range(count)]
+    for pid in pids:
+        os.waitpid(pid, 0)
+    hits, cpu_ns = sum(words[HITS::WORDS]), sum(words[CPU_NS::WORDS])
+    return Rate(hits / seconds, hits / (cpu_ns / 1e9))
+
+
+def _hit(make_loop: Callable[[], Callable[[int], object]], words: memoryview, start_s: float, seconds: float) -> None:
+    loop = make_loop()
+    loop(BATCH)
+    time.sleep(max(0.0, start_s - time.monotonic()))
+    cpu_ns, hits = time.process_time_ns(), 0
+    while time.monotonic() < start_s + seconds:
+        loop(BATCH)
+        hits += BATCH
+    words[HITS], words[CPU_NS] = hits, time.process_time_ns() - cpu_ns
+    zoocache.reset()
+
+
+@cacheable(deps=lambda key: f"org:1:user:{key}")
+def _entry(key: int) -> int:
+    return key
+
+
+def _shared_loop(place: Place) -> Callable[[int], object]:
+    zoocache.configure(**place.settings("memory"))
+    return loop_of("call(7)", call=_entry)
+
+
+def _lone_loop() -> Callable[[int], object]:
+    return loop_of("call(7)", call=functools.lru_cache(maxsize=64)(_entry.__wrapped__))

@@ -1,0 +1,109 @@
+"""Faults that can be planted in the library: a rule of its safety turned off in a process of the fleet.
+
+A program that does not fail with a mutant proves nothing when it succeeds without; `tests/stress` plants each.
+Where a fault has a window of a few instructions, the mutant holds it open for a moment, so that seconds suffice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zoocache import trie
+from zoocache.engine import call, keeping
+from zoocache.engine.core import Engine
+from zoocache.engine.keeping import Begun
+from zoocache.engine.live import Live
+from zoocache.flight import Flights
+from zoocache.shm import lock
+from zoocache.shm.claims import Claims
+from zoocache.shm.layout import H_SEQ
+from zoocache.storage import Stamp
+
+OPEN_S = 0.001
+
+
+def plant(name: str) -> None:
+    """Turn a rule off in this process.
+
+    Args:
+        name: one of MUTANTS; "" for none.
+    """
+    if name:
+        MUTANTS[name]()
+
+
+def _put(owner: Any, name: str, mutant: Any) -> Any:
+    """Put a mutant in the place of a function or a method; returns what was there."""
+    original = getattr(owner, name)
+    setattr(owner, name, mutant)
+    return original
+
+
+def _deaf() -> None:
+    """Invalidations do not reach the trie."""
+    _put(trie.Trie, "invalidate", lambda self, *_: self.seq())
+
+
+def _seq_first() -> None:
+    """`seq` is stored before `changed`: a reader in between takes an old node for a fresh one."""
+
+    def mutant(self: trie.Trie, *arguments: Any) -> Any:
+        self.words[H_SEQ] += 1
+        time.sleep(OPEN_S)
+        self.words[H_SEQ] -= 1  # `whole` counts from here, and ends at the number that readers have seen
+        return whole(self, *arguments)
+
+    whole = _put(trie.Trie, "_invalidate", mutant)
+
+
+def _late_note() -> None:
+    """The host's order is noted when a fill ends, not when it begins: what overtook it meanwhile is overlooked."""
+
+    def mutant(engine: Engine, *arguments: Any) -> Any:
+        return whole(engine, *(keeping.begin(engine) if isinstance(each, Begun) else each for each in arguments))
+
+    whole = _put(keeping, "land", mutant)
+
+
+def _gullible() -> None:
+    """Followers take what they are handed, though it was overtaken before they came."""
+    _put(call, "_may_have", lambda *_: True)
+
+
+def _late_stamp() -> None:
+    """Entries of a store carry the store's number when they are saved, not when their fill began."""
+
+    def mutant(engine: Engine, live: Live, _stamp: Stamp | None, **anew: bool) -> None:
+        whole(engine, live, None if engine.store is None else engine.store.stamp(), **anew)
+
+    whole = _put(keeping, "save", mutant)
+
+
+def _everyone_leads() -> None:
+    """No flights: whoever misses computes."""
+    _put(Flights, "join", lambda _self, own: own)
+    _put(Claims, "lead", lambda *_: (None, True))
+
+
+def _no_heir() -> None:
+    """Claims of the dead are not inherited."""
+    _put(Claims, "needs_heir", lambda *_: False)
+
+
+def _no_recovery() -> None:
+    """The kernel's lock is not asked when the semaphore stays at zero: a token that died with its holder is lost."""
+    _put(lock, "PATIENCE_S", 1e9)
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "deaf": _deaf,
+    "seq-first": _seq_first,
+    "late-note": _late_note,
+    "gullible": _gullible,
+    "late-stamp": _late_stamp,
+    "everyone-leads": _everyone_leads,
+    "no-heir": _no_heir,
+    "no-recovery": _no_recovery,
+}

@@ -1,0 +1,156 @@
+"""The readers of storm and killer: they read, judge what they get, and measure how long a hit took."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import traceback
+from typing import Any
+
+import zoocache
+from stress import oracle, tree
+from stress.board import L_BUSY, L_HITS, L_LONGEST_HIT_NS, L_RAISED, L_READS, L_SINCE_NS
+from stress.run import Lane
+from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Planned, Way, quietly, refreshed
+
+TASKS = 3
+"""Tasks of a process that read at the same time."""
+
+BY_NAME_PART = 0.15
+QUIET_PART = 0.1
+BREATH_PART, BREATH_S = 0.05, 0.0003
+"""Now and then a reader lets go: whoever only hits would hardly let the writer of its process have the interpreter."""
+_WEIGHTS = [way.weight for way in WAYS]
+
+
+class Reader:
+    """The reads of one lane.
+
+    Args:
+        lane: whose counters, events and chance are used.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self._board = lane.run.board
+        self._process = os.getpid()
+        self._spoils = lane.run.options.storage == "lmdb"
+
+    def run(self) -> None:
+        """Read until the run is over."""
+        chance = self.lane.chance
+        while self.lane.goes_on():
+            part = chance.random()
+            if part < BY_NAME_PART:
+                self._read(BY_NAME, chance.choice(tree.NAME_KEYS))
+            elif part < BY_NAME_PART + QUIET_PART:
+                self._hit()
+            else:
+                self._read(chance.choices(WAYS, _WEIGHTS)[0], chance.choice(tree.ANIMAL_KEYS))
+            if part > 1 - BREATH_PART:
+                time.sleep(BREATH_S)
+
+    def run_tasks(self) -> None:
+        """Read with several tasks on a loop until the run is over."""
+        asyncio.run(self._gather())
+
+    async def _gather(self) -> None:
+        await asyncio.gather(*(self._run_task() for _ in range(TASKS)))
+
+    async def _run_task(self) -> None:
+        chance = self.lane.chance
+        while self.lane.goes_on():
+            await self._read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
+            if chance.random() < BREATH_PART:
+                await asyncio.sleep(BREATH_S)
+
+    def _read(self, way: Way, key: int) -> None:
+        keys = way.covers(key)
+        reading, start_ns = oracle.Reading(self._board, keys), time.monotonic_ns()
+        self.lane.counters[L_SINCE_NS] = start_ns
+        try:
+            found = way.call(key)
+        except (Planned, zoocache.FillFailed) as error:
+            self._raised(error, key, start_ns)
+        except zoocache.Busy:
+            if way.call is not refreshed:  # the one way that writes
+                raise
+            self.lane.counters[L_BUSY] += 1
+        else:
+            self._judge(reading, found, keys, start_ns)
+        self.lane.counters[L_SINCE_NS] = 0
+
+    async def _read_async(self, way: Way, key: int) -> None:
+        keys = way.covers(key)
+        reading, start_ns = oracle.Reading(self._board, keys), time.monotonic_ns()
+        try:
+            found = await way.call(key)
+        except (Planned, zoocache.FillFailed) as error:
+            self._raised(error, key, start_ns)
+        else:
+            self._judge(reading, found, keys, start_ns)
+
+    def _hit(self) -> None:
+        """Measure a hit that has nobody to wait for; a fill does not count, nor what was stopped meanwhile."""
+        lane, counters = self.lane, self.lane.counters
+        stops, start_ns = lane.stops(), time.monotonic_ns()
+        filled_ns = quietly(self._process, lane.number)
+        took_ns = time.monotonic_ns() - start_ns
+        if filled_ns < start_ns and lane.stops() == stops:
+            counters[L_LONGEST_HIT_NS] = max(counters[L_LONGEST_HIT_NS], took_ns)
+
+    def _raised(self, error: Exception, key: int, start_ns: int) -> None:
+        lane = self.lane
+        lane.counters[L_READS] += 1
+        lane.counters[L_RAISED] += 1
+        lane.ring.note("raised", key, start_ns, time.monotonic_ns(), lane=lane.number)
+        if isinstance(error, zoocache.FillFailed) and error.type_name != Planned.__name__:
+            raise error
+
+    def _judge(self, reading: oracle.Reading, found: Any, keys: tuple[int, ...], start_ns: int) -> None:
+        end_ns = time.monotonic_ns()
+        lane, counters = self.lane, self.lane.counters
+        counters[L_READS] += 1
+        if found is None and keys[0] in tree.NAME_KEYS:
+            return
+        for key, version, least in zip(keys, found[2::2], reading.least, strict=False):
+            lane.ring.note("read", key, start_ns, end_ns, version=version, finished=least, lane=lane.number)
+        try:
+            reading.judge(found)
+        except oracle.Wrong as wrong:
+            self._report(wrong, keys)
+        if found[0] < start_ns:
+            counters[L_HITS] += 1
+        if self._spoils and isinstance(found, list):
+            found.append(-1)  # a caller's own copy: nobody else may ever see this
+
+    def _report(self, wrong: oracle.Wrong, keys: tuple[int, ...]) -> None:
+        run, lane = self.lane.run, self.lane
+        for key in keys:
+            run.fail(
+                f"{wrong}\n  {lane}, key {key}, tag {tree.own_tag(key)}; the last events of this key:\n"
+                f"{oracle.history(run.board, key)}"
+            )
+        run.halt()
+
+
+def in_thread(run: Any, lane: Lane) -> threading.Thread:
+    """A thread that calls `run()`, and reports what it raises as a failure of the run."""
+
+    def watched() -> None:
+        try:
+            run()
+        except BaseException:  # noqa: BLE001  # reported, whatever it is
+            fail_with_traceback(lane)
+
+    thread = threading.Thread(target=watched, daemon=True)
+    thread.start()
+    return thread
+
+
+def fail_with_traceback(lane: Lane) -> None:
+    """Report the exception that is being handled as a failure of the run."""
+    lane.run.fail(f"an exception that was not planned, {lane}:\n{traceback.format_exc()}")
+    lane.run.halt()

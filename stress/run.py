@@ -1,0 +1,206 @@
+"""One run of a program: its options, its files, its reports of failures, and what it removes at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import random
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import zoocache
+from stress import mutants
+from stress.board import C_FAILED, C_HALT, C_STOPPED_NS, L_SINCE_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board, Shape
+from stress.events import Ring
+from zoocache.shm import segment
+from zoocache.shm.layout import MIN_SIZE
+
+MAP_SIZE = 64 * 1024 * 1024
+LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        processes: in the fleet.
+        seconds: how long the fleet works.
+        seed: of all that is chosen by chance.
+        storage: "memory" or "lmdb".
+        slack: multiplies every limit of time, for machines that are slow or have much else to do.
+        mutant: the fault to plant into the library; "" for none.
+    """
+
+    processes: int
+    seconds: float
+    seed: int
+    storage: str = "memory"
+    slack: float = 1.0
+    mutant: str = ""
+
+
+class Run:
+    """One run; `opened` makes it.
+
+    Attributes:
+        options, board: see there.
+        directory: holds all its files.
+        prefix: of the cache, of this run alone.
+        flight_timeout_s: what the cache is configured with.
+    """
+
+    def __init__(self, options: Options, shape: Shape, flight_timeout_s: float) -> None:
+        self.options = options
+        self.flight_timeout_s = flight_timeout_s
+        self.directory = Path(tempfile.mkdtemp(prefix="zoocache-stress-"))
+        self.prefix = f"{os.environ.get('ZOOCACHE_PREFIX') or 'stress'}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.board = Board(self.directory / "board", shape)
+        self.supervisor = os.getpid()
+        self._failures = self.directory / "failures"
+        self._failures.touch()
+        self._log = self.directory / "log"
+        self._log.touch()
+        self._last_line_s = 0.0
+
+    def settle(self) -> None:
+        """In a process of the fleet: configure the cache, keep what it logs, and plant the mutant."""
+        logging.basicConfig(filename=self._log, format="%(created).3f %(process)d %(threadName)s %(message)s")
+        logging.getLogger("zoocache").setLevel(logging.DEBUG)
+        storage = f"lmdb://{self.directory}/entries" if self.options.storage == "lmdb" else None
+        zoocache.configure(
+            storage_url=storage, prefix=self.prefix, shm_size=MIN_SIZE, flight_timeout=self.flight_timeout_s,
+            lmdb_map_size=MAP_SIZE,
+        )  # fmt: skip
+        mutants.plant(self.options.mutant)
+
+    def chance(self, *names: object) -> random.Random:
+        """A source of chance of its own for whatever has these names."""
+        return random.Random(f"{self.options.seed} {names}")
+
+    def limit_s(self, seconds: float) -> float:
+        """A limit of time on this machine."""
+        return seconds * self.options.slack
+
+    # Failures.
+
+    def fail(self, text: str) -> None:
+        """Report that a promise was broken: the run ends and its exit status is 1. Any process may."""
+        with open(self._failures, "a") as file:
+            file.write(text.rstrip() + "\n\n")
+        self.board.control[C_FAILED] = 1
+
+    @property
+    def failed(self) -> bool:
+        """Whether anybody reported a failure."""
+        return bool(self.board.control[C_FAILED])
+
+    def all_held(self) -> bool:
+        """Show all reports, with what the library has logged last; whether there was none."""
+        if self.failed:
+            self.say(f"\n{self._failures.read_text()}")
+            self.say("\n".join(["the library's log:", *self._log.read_text().splitlines()[-LOG_LINES:]]))
+        return not self.failed
+
+    # Progress.
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        print(text, flush=True)
+
+    def progress(self, text: str, every_s: float = 1.0) -> None:
+        """Show how far it is: on a terminal in one line that is written over, else in a line now and then."""
+        now_s = time.monotonic()
+        on_terminal = sys.stdout.isatty()
+        if now_s - self._last_line_s < (every_s if on_terminal else 5 * every_s):
+            return
+        self._last_line_s = now_s
+        print(f"\r\x1b[K  {text}" if on_terminal else f"  {text}", end="" if on_terminal else "\n", flush=True)
+
+    def halt(self) -> None:
+        """Tell all lanes to leave."""
+        self.board.control[C_HALT] = 1
+
+    def remove(self) -> None:
+        """Remove the segment, the semaphore and all files."""
+        try:
+            segment.destroy(self.prefix)
+        finally:
+            shutil.rmtree(self.directory)
+
+
+@contextlib.contextmanager
+def opened(options: Options, shape: Shape, flight_timeout_s: float = 30.0) -> Iterator[Run]:
+    """A run that leaves nothing behind; SIGTERM ends it as an interruption does.
+
+    Args:
+        options: of the command line.
+        shape: of its board.
+        flight_timeout_s: of its cache.
+    """
+    run = Run(options, shape, flight_timeout_s)
+    if options.storage == "lmdb":
+        importlib.import_module("zoocache.storage.lmdb")  # once, for all that are forked
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield run
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        run.remove()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+class Lane:
+    """One thread of one process of the fleet.
+
+    Attributes:
+        run, slot, number: where it belongs.
+        counters: its own words on the board.
+        ring: its own events.
+        chance: its own.
+    """
+
+    __slots__ = ("_control", "_place", "chance", "counters", "number", "ring", "run", "slot")
+
+    def __init__(self, run: Run, slot: int, number: int) -> None:
+        board = run.board
+        self.run = run
+        self.slot = slot
+        self.number = number
+        self.counters = board.lane(slot, number)
+        self.ring: Ring = board.ring(slot, number)
+        self._control = board.control
+        self._place = board.slot(slot)
+        self.chance = run.chance(slot, self._place[S_LIFE], number)
+        self.counters[L_SINCE_NS] = 0
+
+    def __str__(self) -> str:
+        return f"seed {self.run.options.seed}, slot {self.slot}, lane {self.number}"
+
+    def goes_on(self) -> bool:
+        """Whether there is still something to do."""
+        return not self._control[C_HALT]
+
+    def stops(self) -> int:
+        """Moves whenever the process is stopped or goes on."""
+        return self._place[S_STOPS]
+
+    def nobody_stopped_since(self, start_ns: int) -> bool:
+        """Whether no process of the fleet was seen stopped since then."""
+        return self._control[C_STOPPED_NS] < start_ns
+
+    def ready(self) -> None:
+        """Say that the process is at work."""
+        self._place[S_READY] = self._place[S_PID] = os.getpid()

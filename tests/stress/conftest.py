@@ -1,0 +1,34 @@
+"""Running the programs of `stress` as a person would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.children import Children
+from tests.conftest import objects_of
+
+PROGRAM = "import sys; from stress.__main__ import main; sys.exit(main(sys.argv[1:]))"
+
+
+class Ended(NamedTuple):
+    """How a program ended: its exit status, and what it said."""
+
+    status: int
+    said: str
+
+
+@pytest.fixture
+def stress(children: Children, prefix: str, tmp_path: Path) -> Callable[..., Ended]:
+    """Runs a program with these arguments, and sees to it that it leaves nothing behind."""
+
+    def run(*arguments: str) -> Ended:
+        child = children.code(PROGRAM, *arguments, env={"TMPDIR": str(tmp_path)})
+        status = child.wait()
+        assert ([], []) == (objects_of(prefix), list(tmp_path.iterdir())), child.errors()
+        return Ended(status, child._unread.decode() + child.errors())
+
+    return run

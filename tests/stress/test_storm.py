@@ -1,0 +1,48 @@
+"""python -m stress storm: no read is older than what was finished; and an oracle that would see one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.stress.conftest import Ended
+
+Stress = Callable[..., Ended]
+
+SHORT = ("--processes", "3", "--seconds", "3", "--slack", "5")
+UNTIL_CAUGHT = ("--processes", "3", "--seconds", "40", "--slack", "5")
+
+
+@pytest.mark.parametrize("storage", ["memory", "lmdb"])
+def test_storm_holds(storage: str, stress: Stress) -> None:
+    """Readers and writers of several processes: nothing stale, and a clean segment at the end."""
+    ended = stress("storm", "--seed", "1", "--storage", storage, *SHORT)
+    assert 0 == ended.status, ended.said
+    assert "storm: every promise held (seed 1)" in ended.said
+    reads, hits = map(int, re.findall(r"(\d+) reads, (\d+) of them hits", ended.said)[0])
+    assert reads > hits > 0
+    assert " 0 faults" in ended.said
+
+
+@pytest.mark.parametrize(
+    ("mutant", "storage"),
+    [
+        ("deaf", "memory"), ("deaf", "lmdb"), ("seq-first", "memory"), ("late-note", "memory"),
+        ("gullible", "memory"), ("late-stamp", "lmdb"),
+    ],
+)  # fmt: skip
+def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
+    """With one rule of safety turned off, storm fails within seconds, and tells what was stale."""
+    ended = stress("storm", "--seed", "2", "--storage", storage, "--mutant", mutant, *UNTIL_CAUGHT)
+    assert 1 == ended.status, ended.said
+    report = re.search(
+        r"STALE: key (\d+) was read at version (\d+), though (\d+) was finished before\n"
+        r"  seed 2, slot \d, lane \d, key \1, tag zoo:\S+; the last events of this key:\n(.*)\n\n",
+        ended.said, re.DOTALL,
+    )  # fmt: skip
+    assert report is not None, ended.said
+    assert int(report[2]) < int(report[3])
+    assert re.search(rf"process \d+ lane \d  read +key {report[1]} version {report[2]} ", report[4])
+    assert "storm: BROKEN (seed 2)" in ended.said
