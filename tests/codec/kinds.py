@@ -127,7 +127,9 @@ MORE: list[Any] = [
     2**70: 10},
     {"z": 1, "a": 2, "m": 3}, [bytearray(b"a"), [bytearray(b"b")], {"k": bytearray(b"c")}, (bytearray(b"d"),)],
     Point(bytearray(b"e"), {"k": [bytearray(b"f")]}), collections.OrderedDict(k=bytearray(b"g")),
-    [msgpack.ExtType(1, b"not ours")], (msgpack.ExtType(33, b""), bytearray(b"h")),
+    [msgpack.ExtType(1, b"not ours")], [msgpack.ExtType(1, b""), b"b"], [msgpack.ExtType(32, b""), (1,), 2**70],
+    [msgpack.Timestamp(1, 2), (msgpack.Timestamp(3),), {msgpack.Timestamp(4): 5}],
+    (msgpack.ExtType(33, b""), bytearray(b"h")),
     [decimal.Decimal(text) for text in ("1E+1000", "-0.00", "NaN123", "-Infinity", "0." + "1" * 100)],
     fractions.Fraction(10**5000, 3), range(2**70, -(2**70), -3), complex(math.nan, -0.0),
     *(dt.datetime.min, dt.datetime.max),  # noqa: DTZ901

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import struct
 import sys
 import textwrap
@@ -23,7 +22,7 @@ from zoocache.errors import ZooCacheError
 
 SMALL = [value for value in KEPT if len(codec.encode(value, label="f()")) < 500]
 PAYLOADS = [codec.encode(value, label="f()") for value in SMALL]
-MARKED = b"\xc1"
+SCALAR, MARKED = b"\xc1\x01", b"\xc1\x02"
 
 
 def ext(code: int, payload: bytes) -> bytes:
@@ -50,9 +49,11 @@ def decodes(data: bytes) -> bool:
 @example(b"")
 @example(MARKED)
 @example(b"\xc1\xc1")
+@example(b"\xd4\x01\x00")
 def test_random_bytes_do_no_harm(data: bytes) -> None:
     """Any bytes are a value or Undecodable, with marks or without."""
     decodes(data)
+    decodes(SCALAR + data)
     decodes(MARKED + data)
 
 
@@ -94,12 +95,14 @@ MARK_OF = {
 NIL, ONE = b"\xc0", b"\x01"
 BAD = {
     "nothing": b"",
-    "only the first byte": MARKED,
-    "a type that msgpack does not have": b"\xc1\xc1",
+    "only the first two bytes": MARKED,
+    "only the first of two": b"\xc1",
+    "of no known kind": b"\xc1\x03\x01",
+    "a type that msgpack does not have": MARKED + b"\xc1",
     "trailing bytes": b"\x01\x02",
-    "an unknown scalar": ext(31, b""),
-    "a negative code": ext(-2, b"x"),
-    "a mark without the first byte": bytes(msgpack.packb([msgpack.ExtType(32, b""), 1])),
+    "an unknown scalar": SCALAR + ext(31, b""),
+    "a negative code": SCALAR + ext(-2, b"x"),
+    "a mark among scalars": SCALAR + array(ext(32, b""), ONE)[2:],
     "an unknown mark": array(ext(99, b"")),
     "a mark alone": MARKED + ext(32, b""),
     "a mark at the wrong place": array(ONE, ext(32, b"")),
@@ -114,23 +117,23 @@ BAD = {
     "a defaultdict of no function": array(ext(38, b""), bytes(msgpack.packb("sys:path")), b"\x80"),
     "a defaultdict of a method of an instance": array(ext(38, b""), bytes(msgpack.packb("sys:path.append")), b"\x80"),
     "a deque of length text": array(ext(39, b""), b"\xa1x"),
-    "a complex of seven bytes": ext(2, b"1234567"),
-    "a date without a month": ext(4, struct.pack("<HBB", 2024, 0, 1)),
-    "a datetime with half a zone": ext(6, codec.encode(MOMENT, label="")[3:] + b"o\0"),
-    "a zone of an unknown kind": ext(8, b"x"),
-    "a zone of more than a day": ext(8, b"o" + struct.pack("<q", 86_400_000_000)),
-    "a timezone without an offset": ext(8, b""),
-    "a zone that is not there": ext(9, b"Atlantis/Centre"),
-    "a zone outside": ext(9, b"../../etc/passwd"),
-    "a directory as a zone": ext(9, b"Europe"),
-    "a Decimal of words": ext(10, b"one"),
-    "a Decimal that is not ASCII": ext(10, b"\xff"),
-    "a Fraction of nothing": ext(11, b"1,0"),
-    "a Fraction of one number": ext(11, b"1"),
-    "a UUID of 15 bytes": ext(12, b"x" * 15),
-    "a path of an unknown class": ext(13, b"\x09x"),
-    "a path of no class": ext(13, b""),
-    "a range without a step": ext(14, b"0,1,0"),
+    "a complex of seven bytes": SCALAR + ext(2, b"1234567"),
+    "a date without a month": SCALAR + ext(4, struct.pack("<HBB", 2024, 0, 1)),
+    "a datetime with half a zone": SCALAR + ext(6, codec.encode(MOMENT, label="")[5:] + b"o\0"),
+    "a zone of an unknown kind": SCALAR + ext(8, b"x"),
+    "a zone of more than a day": SCALAR + ext(8, b"o" + struct.pack("<q", 86_400_000_000)),
+    "a timezone without an offset": SCALAR + ext(8, b""),
+    "a zone that is not there": SCALAR + ext(9, b"Atlantis/Centre"),
+    "a zone outside": SCALAR + ext(9, b"../../etc/passwd"),
+    "a directory as a zone": SCALAR + ext(9, b"Europe"),
+    "a Decimal of words": SCALAR + ext(10, b"one"),
+    "a Decimal that is not ASCII": SCALAR + ext(10, b"\xff"),
+    "a Fraction of nothing": SCALAR + ext(11, b"1,0"),
+    "a Fraction of one number": SCALAR + ext(11, b"1"),
+    "a UUID of 15 bytes": SCALAR + ext(12, b"x" * 15),
+    "a path of an unknown class": SCALAR + ext(13, b"\x09x"),
+    "a path of no class": SCALAR + ext(13, b""),
+    "a range without a step": SCALAR + ext(14, b"0,1,0"),
     "text that is not UTF-8": b"\xa1\xff",
     "a mark's text that is not UTF-8": array(ext(64, b"\xff"), ONE),
     "a class without a name": array(ext(64, b""), ONE),
@@ -161,7 +164,7 @@ BAD = {
     "maps without an end": b"\x81\x01" * 100_000 + b"\xc0",
     "tuples without an end": MARKED + (b"\x92" + ext(32, b"")) * 100_000 + b"\xc0",
     "ext objects in ext objects": MARKED + ext(32, ext(32, ext(32, NIL))),
-    "a timestamp of no day": ext(-1, b"\xff" * 12),
+    "a timestamp of no day": SCALAR + ext(-1, b"\xff" * 12),
 }
 
 
@@ -180,9 +183,9 @@ BOMB = """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     size = 1 << 20
     bombs = [
-        b"\\xdd\\xff\\xff\\xff\\xff", b"\\xc1\\xdf\\xff\\xff\\xff\\xff", b"\\xc6\\xff\\xff\\xff\\xff",
+        b"\\xdd\\xff\\xff\\xff\\xff", b"\\xc1\\x02\\xdf\\xff\\xff\\xff\\xff", b"\\xc6\\xff\\xff\\xff\\xff",
         (b"\\xdd" + size.to_bytes(4, "big")) * 1000 + bytes(size - 5000),
-        b"\\xc1" + (b"\\x92\\xc7\\x00\\x20") * 100_000, b"\\x91" * size, b"\\x81" * size,
+        b"\\xc1\\x02" + (b"\\x92\\xc7\\x00\\x20") * 100_000, b"\\x91" * size, b"\\x81" * size,
     ]
     for bomb in bombs:
         try: codec.decode(bomb)
@@ -224,10 +227,10 @@ def test_the_module_of_a_class_is_imported(tmp_path: Path, children: Children) -
     assert "Kind.ONE ['kinds_there']\n" == child.output()
 
 
-def test_msgpacks_own_timestamp_is_read_as_a_datetime() -> None:
-    """Ext code -1 means the same to us as to everybody."""
-    moment = MOMENT.replace(tzinfo=dt.timezone.utc)
-    assert moment == codec.decode(bytes(msgpack.packb(moment, datetime=True)))
+def test_plain_msgpack_is_read_as_it_is() -> None:
+    """Bytes without our first byte are msgpack's own, ext objects and timestamps too."""
+    for value in ({"a": [1, None]}, [msgpack.ExtType(99, b"x")], msgpack.Timestamp(5, 6)):
+        assert value == codec.decode(bytes(msgpack.packb(value)))
 
 
 def test_a_view_of_bytes_will_do() -> None:

@@ -1,19 +1,19 @@
 """The codec: values to bytes and back, each with its type.
 
-Format. The bytes are one msgpack object (github.com/msgpack/msgpack, spec.md), so that JSON-like values are written and
-read at the speed of C. What msgpack lacks is
+Format. JSON-like values are one msgpack object (github.com/msgpack/msgpack, spec.md) and nothing else, so that C writes
+and reads them. What msgpack lacks is
 
     a scalar        an ext object, codes 1 to 31: `zoocache.codec.scalars`
     a container     an array whose first item is a mark, an ext object with a code from 32: `containers`, `classes`
 
-and bytes with any mark in them begin with 0xC1, which msgpack never uses; only then does reading look at each array.
-Ext code -1, msgpack's own timestamp, is read as a datetime and never written.
+and bytes with any of these begin with 0xC1, which msgpack never uses, and one byte more: 1 if there are scalars only,
+2 if there are marks, for only then must reading look at each array. The msgpack object follows.
 
 The writer packs the value in one go; msgpack asks `_Writer.lower` about each object that it does not know. Then the
-writer looks at what msgpack knew: a bytearray or memoryview was written as bytes, and an ExtType as one of ours. If
-there is any, it packs again with these veiled, so that they are asked about too. Bytes that hold no bin or ext object
-for certain need no such look. Rejected: `gc.get_referents`, which is faster, and overlooks what is in the `__dict__` of
-an instance since CPython 3.13.
+writer makes sure of what msgpack knew: a bytearray or memoryview was written as bytes, and an ExtType of the user's as
+one of ours. If there is any, it packs again with these veiled, so that they are asked about too. Whether there are bin
+objects at all shows in a second packing without them, which costs half of a look at each part. Rejected for that look:
+`gc.get_referents`, which is faster, and overlooks what is in the `__dict__` of an instance since CPython 3.13.
 
 The reader trusts no byte: whatever goes wrong is `Undecodable`, which is a miss. msgpack bounds the length of each
 array by the length of the bytes; every mark that was read must have been used up by its array. No code is ever run but
@@ -39,11 +39,10 @@ from zoocache.errors import UnkeepableResult
 __all__ = ["Undecodable", "decode", "encode", "is_immutable"]
 
 MAX_DEPTH = 1024  # of arrays and maps: what msgpack's reader has room for
-_MARKED = b"\xc1"
+_OURS, _SCALARS, _MARKS = b"\xc1", b"\xc1\x01", b"\xc1\x02"
 _FIRST_MARK = 32
-_MISREAD = frozenset({bytearray, memoryview, ExtType, Timestamp})
-_SUSPECT = bytes([*range(0xC4, 0xCA), *range(0xD4, 0xD9)])  # the first bytes of bin and ext objects
-_LEAVES = frozenset({type(None), bool, int, float, str, bytes})
+_MISREAD = frozenset({bytearray, memoryview, ExtType})
+_LEAVES = frozenset({type(None), bool, int, float, str, bytes, Timestamp})
 _TEXT = frozenset({str})
 _items = chain.from_iterable
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels, or contains itself"
@@ -76,13 +75,21 @@ def decode(data: bytes | memoryview) -> Any:
         Undecodable: they are none, or of a class that is not to be had here as it was.
     """
     try:
-        if data[:1] == _MARKED:
-            return _Reader().read(memoryview(data)[1:])
-        return unpackb(data, ext_hook=read_scalar, strict_map_key=False, unicode_errors="surrogatepass", timestamp=3)
+        if data[:1] != _OURS:
+            return unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
+        return _read(bytes(data[:2]), memoryview(data)[2:])
     except Undecodable:
         raise
     except Exception as error:  # the bytes decide which constructors and imports run, and what these raise
         raise Undecodable(f"{type(error).__name__}: {error}") from error
+
+
+def _read(kind: bytes, body: memoryview) -> Any:
+    if kind == _SCALARS:
+        return unpackb(body, ext_hook=read_scalar, strict_map_key=False, unicode_errors="surrogatepass")
+    if kind != _MARKS:
+        raise Undecodable(f"bytes of kind {kind!r} are not known")
+    return _Reader().read(body)
 
 
 def _pack(value: Any) -> bytes:
@@ -117,28 +124,32 @@ class _Writer:
 
     Attributes:
         marks: those of classes, made once in an encoding.
+        asked: whether msgpack met an object that it does not know.
         lowered: id of a container → its items, as they were handed to msgpack.
         veils: whether what msgpack would misread is veiled.
     """
 
-    __slots__ = ("lowered", "marks", "veils")
+    __slots__ = ("asked", "lowered", "marks", "veils")
 
     def __init__(self) -> None:
         self.lowered: dict[int, list[Any]] = {}
         self.marks: dict[type, tuple[ExtType, Shape]] = {}
-        self.veils = False
+        self.asked = self.veils = False
 
     def write(self, value: Any, unicode_errors: str | None) -> bytes:
         body: bytes = packb(value, default=self.lower, strict_types=True, unicode_errors=unicode_errors)
         if len(body) > MAX_DEPTH:
             _refuse_depth(body)
-        if len(body.translate(None, _SUSPECT)) < len(body) and self.misread(value):
+        if (self.asked or _has_bins(value, body, unicode_errors)) and self.misread(value):
             self.veils = True
             body = packb(_veil(value), default=self.lower, strict_types=True, unicode_errors=unicode_errors)
-        return _MARKED + body if self.lowered else body
+        if not self.asked:
+            return body
+        return _MARKS + body if self.lowered else _SCALARS + body
 
     def lower(self, value: Any) -> Any:
         """What msgpack shall write for an object that it does not know."""
+        self.asked = True
         cls = type(value)
         if cls is _Veiled:
             value = value.value
@@ -177,6 +188,13 @@ class _Writer:
         if self.lowered:
             lists += filter(None, map(self.lowered.get, map(id, parts)))
         return lists, dicts
+
+
+def _has_bins(value: Any, body: bytes, unicode_errors: str | None) -> bool:
+    """Whether a plain value has bytes in it, or what msgpack takes for bytes."""
+    if b"\xc4" not in body and b"\xc5" not in body and b"\xc6" not in body:  # what bin objects begin with
+        return False
+    return bool(packb(value, strict_types=True, use_bin_type=False, unicode_errors=unicode_errors) != body)
 
 
 def _refuse_depth(body: bytes) -> None:
@@ -218,9 +236,8 @@ class _Reader:
 
     def read(self, data: memoryview) -> Any:
         value = unpackb(
-            data, ext_hook=self.ext, list_hook=self.array, strict_map_key=False, unicode_errors="surrogatepass",
-            timestamp=3,
-        )  # fmt: skip
+            data, ext_hook=self.ext, list_hook=self.array, strict_map_key=False, unicode_errors="surrogatepass"
+        )
         if self.unused:
             raise Undecodable("a mark stands where none belongs")
         return value
