@@ -10,6 +10,7 @@ import pytest
 
 import zoocache
 from tests.children import Children
+from tests.conftest import objects_of
 from tests.crowd import until
 from zoocache import InvalidTag, SegmentError, cacheable, clear, configure, invalidate, prune
 from zoocache._zoocache import Core, destroy, segment_bytes
@@ -143,3 +144,13 @@ def test_destroy_of_another_prefix(make_prefix: Callable[[], str], children: Chi
     assert destroy(other)
     assert None is segment_bytes(other)
     assert None is not segment_bytes()
+
+
+def test_who_only_looks_looks_at_the_segment_that_has_the_name(prefix: str, children: Children) -> None:
+    """When the segment's name was removed and another process has made a new one, the door leads to the new one."""
+    core = Core()
+    invalidate("old")
+    for path in objects_of(prefix):
+        path.unlink()
+    children.code("import zoocache; zoocache.invalidate('new')").output()
+    assert ["new"] == [node.tag for node in core.tags()]
