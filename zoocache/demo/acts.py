@@ -15,7 +15,6 @@ from zoocache.demo.world import QUESTIONS, questions_below
 TEAM = "org:1:team:a"
 LAST_TEAM = "org:2:team:b"
 STORM_PAUSE_S = 0.01
-LEAST_STORM_S = 1.0
 SLOW_READ = 0.003
 """The share of the time between two questions that are asked so slowly that a person sees them."""
 
@@ -61,7 +60,7 @@ def _storm(scene: Scene) -> None:
     order: dict[str, Any] = {"order": scene.oracle.orders(), "limit_s": scene.limit_s}
     scene.crew.order(scene.workers, "roam", "reading", tag=None, **order)
     scene.crew.order([scene.writer], "storm", "updating", pause_s=STORM_PAUSE_S, **order)
-    scene.pause(max(LEAST_STORM_S, scene.pace.left_s(0.42)))
+    scene.pause(max(scene.pace.part_s(0.12, 1.0, 5.0), scene.pace.left_s(0.42)))
     scene.oracle.order_stop()
     (storm,) = scene.crew.answers([scene.writer])
     faults = faults_of(scene.crew.answers(scene.workers))

@@ -144,6 +144,7 @@ class Crew:
                 env={**self._env, "ZOOCACHE_POINTS": points},
             )  # fmt: skip
             self.members.append(Member(name, row, process, errors))
+        self.order(self.members[-1:], "start", "starting")
         return self.members[-1]
 
     def ready(self, members: Sequence[Member]) -> None:

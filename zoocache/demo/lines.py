@@ -56,5 +56,7 @@ def print_summary(promises: Sequence[Promise]) -> None:
 
 def verdict(promises: Sequence[Promise]) -> str:
     """The last line."""
-    kept = sum(promise.kept for promise in promises)
-    return f"all {kept} promises held" if all_kept(promises) else f"{len(promises) - kept} PROMISES WERE BROKEN"
+    if all_kept(promises):
+        return f"all {len(promises)} promises held"
+    broken = sum(not promise.kept for promise in promises)
+    return f"{broken} of {len(promises)} promises BROKEN"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ HERD = 8
 """So many want one cold key."""
 
 FAULTS_TOLD = 3
+COMPLAINTS = 5
+"""So many stale reads, and lines of a process, are told in words."""
 
 SEGMENT_BYTES = 1024 * 1024
 """The demo's segment is small, for containers with little /dev/shm."""
@@ -130,14 +133,20 @@ class Scene:
         self.crew.tick = self.tick
 
     def attach(self) -> None:
-        """Look at the segment from here on. The director keeps no entries, so it needs no storage."""
+        """Look at the segment from here on. The director keeps no entries, so it needs no storage.
+
+        Raises:
+            ZooCacheError: there can be no segment, so there is nothing to show.
+        """
         zoocache.configure(storage_url=None, prefix=self.prefix, shm_size=SEGMENT_BYTES)
         self.core = Core()
+        self.core.seq()
 
     def leave(self) -> str:
         """Detach, and remove the segment; if somebody else looks at it, it stays, and the words say so."""
         self.core, self.tags = None, {}
         zoocache.reset()
+        gc.collect()  # an engine is a knot of objects; the mapping of the segment goes with the last of them
         try:
             _zoocache.destroy(self.prefix)
         except zoocache.SegmentError:
@@ -164,8 +173,8 @@ class Scene:
         return [each for each in (*self.workers, *self.guests) if each.state not in ("killed", "ended")]
 
     def complaints(self) -> list[str]:
-        """What the processes wrote to standard error."""
-        return [f"{each.name}: {line}" for each in self.crew.members for line in each.complaints()]
+        """What the processes wrote last to standard error."""
+        return [f"{each.name}: {line}" for each in self.crew.members for line in each.complaints()[-COMPLAINTS:]]
 
     def judge(self, said: str, seen: str, kept: bool, faults: Iterable[str] = ()) -> None:
         """Keep a promise for the summary, and show it; a fault breaks it, and the first are told in words."""

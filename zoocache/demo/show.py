@@ -36,10 +36,14 @@ def run(plan: Plan) -> int:
 
     Returns:
         The exit status: 0 if every promise held, 1 if not, 130 if it was interrupted.
+
+    Raises:
+        ZooCacheError: this host has no room for a segment.
     """
     live = not plan.plain and _is_screen()
     try:
         with orderly(), _scene(plan, live) as scene:
+            scene.attach()
             _play(scene)
             complaints = scene.complaints()
     except KeyboardInterrupt:
@@ -146,7 +150,6 @@ def _play(scene: Scene) -> None:
 
 def _hire(scene: Scene) -> None:
     crew, count = scene.crew, scene.plan.workers
-    scene.attach()
     crew.hire("writer")
     scene.workers = [crew.hire(f"worker {number}") for number in range(1, count + 1)]
     crew.ready(crew.members)

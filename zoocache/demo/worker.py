@@ -136,8 +136,15 @@ def invalidate(_desk: Desk, tag: str) -> Answer:
     return {}
 
 
+def start(_desk: Desk) -> Answer:
+    """Attach, as the first use would; who has answered is ready."""
+    Core().seq()
+    return {}
+
+
 ORDERS: dict[str, Callable[..., Answer]] = {
-    "read": read, "roam": roam, "rename": rename, "storm": storm, "census": census, "invalidate": invalidate,
+    "start": start, "read": read, "roam": roam, "rename": rename, "storm": storm, "census": census,
+    "invalidate": invalidate,
 }  # fmt: skip
 
 
@@ -145,7 +152,7 @@ def _obey(desk: Desk, order: dict[str, Any]) -> Answer:
     try:
         return ORDERS[order.pop("do")](desk, **order)
     except Exception as error:  # noqa: BLE001  # it is told to the director, who makes it a broken promise
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"}
 
 
 def main() -> None:
@@ -154,8 +161,6 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)  # on standard error: the director shows it if a promise is broken
     directory, row = sys.argv[1:]
     desk = queries.sit_down(Path(directory), int(row))
-    Core().seq()  # the first use attaches; who is ready has done that
-    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         print(json.dumps(_obey(desk, json.loads(line))), flush=True)
     queries.stand_up()
