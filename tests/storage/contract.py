@@ -11,17 +11,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 
 import pytest
 
-from zoocache.clock import Now
+from tests.storage.steps import BOOT, START, after, body, hashed, paths_of, save
 from zoocache.storage import FOREVER, Life, Loaded, Stamp, Store
 
 Opened = Callable[[], Store]
 
-BOOT = 0xB007
-START = Now(1_700_000_000_000, 5_000_000, BOOT)
+Opened = Callable[[], Store]
 
 
 def opening(open_store: Callable[[], Store]) -> Iterator[Opened]:
@@ -35,39 +33,6 @@ def opening(open_store: Callable[[], Store]) -> Iterator[Opened]:
     yield opened
     for store in stores:
         store.close()
-
-
-def hashed(text: str) -> bytes:
-    """A digest or a path."""
-    return blake2b(text.encode(), digest_size=16).digest()
-
-
-def paths_of(tag: str) -> list[bytes]:
-    """The paths of a tag: all its prefixes."""
-    parts = tag.split(":")
-    return [hashed(":".join(parts[: end + 1])) for end in range(len(parts))]
-
-
-def after(ms: int, *, wall_ms: int | None = None, boot: int = BOOT) -> Now:
-    """So long after the start; the wall clock may have gone otherwise, and it may be another boot."""
-    up_ms = START.up_ms + ms if boot == BOOT else ms
-    return Now(START.wall_ms + (ms if wall_ms is None else wall_ms), up_ms, boot)
-
-
-def save(
-    store: Store, key: str, *tags: str, body: bytes = b"", stamp: Stamp | None = None, life: Life = FOREVER,
-    now: Now = START, anew: bool = False,
-) -> bool:  # fmt: skip
-    """Save an entry that depends on these tags; with the present stamp, if none is given."""
-    paths = [path for tag in tags for path in paths_of(tag)]
-    stamp = store.stamp() if stamp is None else stamp
-    return store.save(hashed(key), paths, stamp, body or key.encode(), life, now, anew=anew)
-
-
-def body(store: Store, key: str, now: Now = START) -> bytes | None:
-    """What is loaded of a key."""
-    loaded = store.load(hashed(key), now)
-    return None if loaded is None else loaded.body
 
 
 class StoreContract:

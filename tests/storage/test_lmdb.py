@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.children import Children
-from tests.storage.contract import BOOT, START, Opened, StoreContract, after, body, hashed, opening, paths_of, save
+from tests.storage.contract import Opened, StoreContract, opening
+from tests.storage.steps import BOOT, START, after, body, fill_up, hashed, paths_of, save
 from zoocache.errors import ConfigError, StorageIsFull
 from zoocache.storage import FOREVER, Life
 from zoocache.storage.lmdb import MIN_MAP_SIZE, LmdbStore
@@ -130,7 +131,7 @@ def test_the_largest_value_fits(place: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [(0, 200), (1000, 1500), (0, 30_000), (90_000, 110_000)])
 def test_a_full_map_makes_room(place: Path, sizes: tuple[int, int]) -> None:
-    """More than fits can be saved: the oldest give way, what was saved last is there, and the store never begins anew."""
+    """More than fits can be saved: the oldest give way, the last is there, and the store does not begin anew."""
     store = LmdbStore(place, map_size=2 * MIB)
     chance = random.Random(7)
     epoch = store.stamp().epoch
@@ -269,16 +270,6 @@ def test_a_limit_that_was_lowered(place: Path) -> None:
     for index in range(30):
         save(few, f"l{index}")
     assert 20 >= few.count()
-
-
-def fill_up(path: str, name: str, limit: int) -> None:
-    """In a child: save more than the limit allows, and see that it is kept to."""
-    store = LmdbStore(path, max_entries=limit)
-    most = 0
-    for index in range(400):
-        assert save(store, f"{name}{index}")
-        most = max(most, store.count())
-    print(most)
 
 
 def test_all_processes_together_keep_to_the_limit(place: Path, children: Children) -> None:

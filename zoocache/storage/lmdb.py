@@ -218,7 +218,7 @@ class LmdbStore:
     def invalidate(self, paths: Sequence[bytes], now: Now) -> int:
         """See `Store.invalidate`; 0 if everything had to be overtaken for it."""
         n = self._access.write_numbers(locked.overtake, paths, now) or 0
-        if not n % _NUMBERS_OFTEN:
+        if n and n % _NUMBERS_OFTEN == 0:
             self._give_numbers_back(now)
         return n
 

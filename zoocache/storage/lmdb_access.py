@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import lmdb
 
@@ -32,7 +33,7 @@ from zoocache.errors import StorageError, ZooCacheError
 from zoocache.storage import lmdb_entries, lmdb_room
 from zoocache.storage import lmdb_environment as environments
 from zoocache.storage import lmdb_locked as locked
-from zoocache.storage.lmdb_environment import DAMAGE, Attached
+from zoocache.storage.lmdb_environment import DAMAGE, Attached, Unbuilt
 from zoocache.storage.lmdb_files import WORD_MARK, log
 from zoocache.storage.lmdb_locked import Moved
 from zoocache.storage.lmdb_numbers import Damaged, Sight
@@ -41,7 +42,8 @@ from zoocache.storage.lmdb_refusals import trouble
 T = TypeVar("T")
 
 ROUNDS = (1, 2, 4, 8, 16, 32)
-"""In so many transactions is evicted, one time after the other, before a write is tried again."""
+"""In so many transactions is evicted, one time after the other, before a write is tried again. So many milliseconds
+pass before: a load in the middle of which the system switched away keeps what was dropped since from being used."""
 
 GOAL_BYTES = 1 << 16
 """What each of these is to free."""
@@ -153,7 +155,9 @@ class Access:
             return self._try(work, *args)
         except _NoRoom as error:
             self._overtake_all(error)
-            return None
+        except Unbuilt as error:
+            log.debug("zoocache: %s: there is nothing to overtake: %s", self.directory, error)
+        return None
 
     def write_at_once(self, action: Callable[[Any, Sight], object]) -> bool:
         """`write_entries` that may be lost: whether it was done, without waiting for anybody."""
@@ -177,7 +181,7 @@ class Access:
                 self._stumble(error, attached)
         raise self._hopeless()
 
-    def _stumble(self, error: Exception, attached: Attached) -> None:
+    def _stumble(self, error: OSError | lmdb.Error | Damaged | Moved, attached: Attached) -> None:
         """After an error in a write: make another try worth while, or raise."""
         if isinstance(error, Moved):
             self._leave(attached)
@@ -192,11 +196,12 @@ class Access:
         self.last_here().entries.env.reader_check()  # a reader that was killed pins what was dropped since
         done: T
         for rounds in ROUNDS:
+            time.sleep(rounds / 1000)
             try:
                 self._evict(rounds, now)
                 done = self._try(locked.in_entries, action)
                 return done
-            except _NoRoom as error:  # noqa: PERF203
+            except _NoRoom as error:
                 log.debug("zoocache: %s: %s; evicting", self.directory, error.__cause__)
         log.warning("zoocache: %s: evicting made no room; all entries are dropped", self.directory)
         try:
@@ -241,7 +246,7 @@ class Access:
 
     # Trouble.
 
-    def recover(self, error: Exception, attached: Attached) -> None:
+    def recover(self, error: OSError | lmdb.Error | Damaged, attached: Attached) -> None:
         """After an error: make another try worth while, or raise what the caller must know."""
         if isinstance(error, _DAMAGED):
             attached.lock.try_run(locked.dispose, attached, f"it is damaged ({error})", True)
@@ -250,8 +255,8 @@ class Access:
         elif isinstance(error, lmdb.PanicError) or "closed" in str(error):
             environments.abandon(attached)
             self._leave(attached)
-        elif not isinstance(error, (lmdb.BadRslotError, lmdb.BadTxnError)):
-            self._refuse(error)
+        elif isinstance(error, OSError) or not isinstance(error, (lmdb.BadRslotError, lmdb.BadTxnError)):
+            raise environments.any_trouble(self.directory, error) from error
 
     def _free_readers(self, attached: Attached, error: Exception) -> None:
         if not attached.entries.env.reader_check() + attached.numbers.env.reader_check():
@@ -259,12 +264,6 @@ class Access:
                 f"lmdb storage {self.directory}: {environments.MAX_READERS} readers are at work, more than it has room "
                 "for; use fewer processes, or several prefixes"
             ) from error
-
-    def _refuse(self, error: Exception) -> NoReturn:
-        if isinstance(error, OSError):
-            raise trouble(self.directory, error) from error
-        assert isinstance(error, lmdb.Error)
-        raise environments.lmdb_trouble(self.directory, error) from error
 
     def _hopeless(self) -> StorageError:
         return StorageError(f"lmdb storage {self.directory}: it fails again and again, although it was opened anew")

@@ -32,6 +32,7 @@ import lmdb
 from lmdb import _envid
 
 from zoocache.errors import Busy, StorageError, ZooCacheError
+from zoocache.shm import kernel
 from zoocache.storage import lmdb_files as files
 from zoocache.storage.lmdb_files import Home
 from zoocache.storage.lmdb_numbers import OWN
@@ -49,6 +50,9 @@ MIN_NUMBERS = 1 << 19
 
 LARGEST = 8
 """The largest record of an entry is the size of its table divided by this."""
+
+_LOCK_BYTES = 64 * (MAX_READERS + 2)
+"""LMDB's lock file: 64 bytes a reader, and a head. It takes as many readers as there is room for."""
 
 _ATTEMPTS = 8
 _CLOSING_S = 1.0
@@ -108,6 +112,10 @@ _present: weakref.WeakValueDictionary[tuple[int, int, int], Table] = weakref.Wea
 _inherited: list[lmdb.Environment] = []
 
 
+class Unbuilt(StorageError):
+    """There is no living environment any more, and none could be built: nothing that is kept can be stale."""
+
+
 class _Unfit(Exception):
     """The environment that is there cannot be used. `damaged`: somebody should look at it."""
 
@@ -138,10 +146,8 @@ def attach(directory: str, map_size: int, boot: int, timeout_s: float) -> Attach
             return _attach(directory, map_size, boot or files.SYNCED, timeout_s)
         except ZooCacheError:
             raise
-        except OSError as error:
-            raise trouble(directory, error) from error
-        except lmdb.Error as error:
-            raise lmdb_trouble(directory, error) from error
+        except (OSError, lmdb.Error) as error:
+            raise any_trouble(directory, error) from error
 
 
 def _attach(directory: str, map_size: int, mark: int, timeout_s: float) -> Attached:
@@ -172,7 +178,11 @@ def _living_or_built(home: Home, map_size: int, mark: int) -> Attached | None:
         return _living(home, mark)
     except _Unfit as unfit:
         home.dispose(unfit.why, damaged=unfit.damaged)
-    return _build(home, map_size, mark)
+    try:
+        return _build(home, map_size, mark)
+    except (OSError, lmdb.Error) as error:
+        home.sweep()
+        raise Unbuilt(*any_trouble(home.directory, error).args) from error
 
 
 def _living(home: Home, mark: int) -> Attached:
@@ -233,8 +243,13 @@ def _build(home: Home, map_size: int, mark: int) -> Attached:
 
 
 def _build_table(file: str, size: int, mark: int, epoch: int) -> Table:
-    """The file gets its whole size at once, as a hole: one that is shorter was cut, and no page of it is a SIGBUS."""
+    """The file gets its whole size at once, as a hole: one that is shorter was cut, and no page of it is a SIGBUS.
+    LMDB's lock file is made before LMDB would make it, with all its pages: LMDB maps a hole and writes into that."""
     size -= size % mmap.PAGESIZE
+    with contextlib.closing(
+        kernel.Description(os.open(f"{file}-lock", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    ) as made:
+        os.posix_fallocate(made.fd, 0, _LOCK_BYTES)
     table = Table(_open(file, size, mark), size)
     with table.begin(write=True) as txn:
         txn.put(OWN, pack_own(epoch, 0, 0))
@@ -310,7 +325,9 @@ def _leak() -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))
 
 
-def lmdb_trouble(path: str, error: lmdb.Error) -> StorageError:
-    """The same as `trouble`, for an error of LMDB's."""
+def any_trouble(path: str, error: OSError | lmdb.Error) -> StorageError:
+    """The same as `trouble`, also for an error of LMDB's."""
+    if isinstance(error, OSError):
+        return trouble(path, error)
     code = getattr(error, "code", 0)
     return trouble(path, OSError(code, os.strerror(code)) if code > 0 else OSError(0, str(error)))
