@@ -81,7 +81,7 @@ def decode(data: bytes | memoryview) -> Any:
     except Undecodable:
         raise
     except Exception as error:  # the bytes decide which constructors and imports run, and what these raise
-        raise Undecodable(f"{type(error).__name__}: {error}") from error
+        raise Undecodable(f"reading it raised {type(error).__name__}") from error  # whose text may show the value
 
 
 def _read(kind: bytes, body: memoryview) -> Any:
