@@ -27,6 +27,7 @@ from zoocache import (
     invalidate,
     prune,
 )
+from zoocache._zoocache import Core
 from zoocache.config import settings_from
 
 BAD_TAGS: list[Any] = [
@@ -63,17 +64,17 @@ def test_the_error_has_the_tag_and_the_rule() -> None:
 
 def test_nothing_to_invalidate() -> None:
     """`invalidate()` without tags does nothing."""
-    before = zoocache._zoocache.Core().seq()
+    before = Core().seq()
     invalidate()
     asyncio.run(zoocache.invalidate_async())
-    assert before == zoocache._zoocache.Core().seq()
+    assert before == Core().seq()
 
 
 def test_the_same_tag_twice() -> None:
     """Naming a tag twice, or beside its parent, is one invalidation."""
-    before = zoocache._zoocache.Core().seq()
+    before = Core().seq()
     invalidate("a:b", "a:b", "a")
-    assert before + 1 == zoocache._zoocache.Core().seq()
+    assert before + 1 == Core().seq()
 
 
 def test_add_deps_outside_of_any_function() -> None:

@@ -1,7 +1,6 @@
 """This process's engine: configured once, started by the first use, carried over a fork, let go at exit.
 
-Nothing is started at import: no thread,
-no object, no handler.
+Nothing is started at import: no thread, no object, no handler.
 """
 
 from __future__ import annotations
@@ -39,7 +38,10 @@ class _State:
 
 
 _state = _State()
-_specs: weakref.WeakSet[Spec] = weakref.WeakSet()
+
+# Changed and copied by single steps of a set only, which the interpreter makes whole. A WeakSet takes many to iterate,
+# and raises if another thread decorates a function meanwhile.
+_specs: set[weakref.ref[Spec]] = set()
 
 
 def configure(**options: Any) -> None:
@@ -114,12 +116,16 @@ def _open_store(settings: Settings) -> Store | None:
 
 def register(spec: Spec) -> None:
     """Have a function's front table and counters looked after."""
-    _specs.add(spec)
+    _specs.add(weakref.ref(spec, _specs.discard))
+
+
+def _living_specs() -> list[Spec]:
+    return [spec for known in _specs.copy() if (spec := known()) is not None]
 
 
 def _totals() -> tuple[int, int, int]:
     """Hits, misses and fills of this process."""
-    counters = [spec.counters for spec in list(_specs)]
+    counters = [spec.counters for spec in _living_specs()]
     return (
         sum(c.hits + c.fast_hits() for c in counters),
         sum(c.misses for c in counters),
@@ -160,11 +166,11 @@ def reset() -> None:
 
 
 def _empty_front_tables() -> None:
-    for spec in list(_specs):
+    for spec in _living_specs():
         spec.table.clear()
 
 
 def _forget_counters() -> None:
-    for spec in list(_specs):
+    for spec in _living_specs():
         spec.counters.hits = spec.counters.misses = spec.counters.fills = spec.counters.failures = 0
         spec.forget_hits()
