@@ -169,3 +169,16 @@ def use_scribbled(path: str) -> None:
     assert sum(is_lost(store, f"k{index}") for index in range(300)) > 250
     assert works(store)
     print("done")
+
+
+def slot_keeper(path: str) -> None:
+    """In a child: look at LMDB's table of readers before and after a forked child has ended in the ordinary way."""
+    store = store_at(Path(path))
+    save(store, "k")
+    assert b"k" == body(store, "k")
+    tables = (store._access.here().entries, store._access.here().numbers)
+    before = [table.env.readers() for table in tables]
+    assert all(str(os.getpid()) in each for each in before)
+    reap(fork_and(lambda: save(store, "l")))
+    assert before == [table.env.readers() for table in tables]
+    print("done")

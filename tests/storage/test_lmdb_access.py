@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import DEADLINE_S, ROOT, Children
-from tests.storage.kin import family, orphan_maker, read, reader_of_forker, use_scribbled, write
+from tests.storage.kin import family, orphan_maker, read, reader_of_forker, slot_keeper, use_scribbled, write
 from tests.storage.steps import BOOT, START, after, body, hashed, living, save, store_at, works
 from zoocache.errors import Busy
 from zoocache.storage import Life, lmdb_files
@@ -130,6 +130,11 @@ def test_readers_of_a_parent_are_safe_from_its_children(place: Path, children: C
     """A child that ends does not give up what the parent's threads are reading."""
     env = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # the test has threads and forks, on purpose
     assert "done" == children.call(reader_of_forker, str(place), env=env).output().strip()
+
+
+def test_a_child_that_ends_leaves_its_parents_reader_slots(place: Path, children: Children) -> None:
+    """A forked child never closes what it inherited, not even when its interpreter ends."""
+    assert "done" == children.call(slot_keeper, str(place)).output().strip()
 
 
 # Threads.
