@@ -158,7 +158,7 @@ def _decorate(fn: Callable[..., Any], options: Options) -> Any:
     refuse_uncacheable(fn)
     is_async = inspect.iscoroutinefunction(fn)
     spec = Spec(
-        name=getattr(fn, "__qualname__", repr(fn)),
+        name=getattr(fn, "__qualname__", repr(fn)) + "()",
         stem=f"{options.namespace}{identity.function_identity(fn)}{options.version}",
         names=(),
         invoke=fn,

@@ -28,7 +28,7 @@ class Spec:
     """A cached function.
 
     Attributes:
-        name: for people, in errors.
+        name: for people, in errors: `get_user()`.
         stem: what all its keys begin with; no other function's do.
         names: of its parameters.
         invoke: calls the function with the values of its parameters, in that order.
