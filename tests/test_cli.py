@@ -207,7 +207,8 @@ def test_check_tells_faults(run: Run, prefix: str) -> None:
     segment = attach(prefix, _zoocache.segment_bytes(prefix))
     (node,) = segment.tables.nodes()
     segment.words[layout.H_SEQ] = 0
-    (at,) = (index for index in range(layout.HEADER_WORDS, len(segment.words)) if segment.words[index + layout.N_HIGH] == node.high)
+    words = range(layout.HEADER_WORDS, len(segment.words))
+    (at,) = (index for index in words if segment.words[index + layout.N_HIGH] == node.high)
     segment.words[at + layout.N_CHANGED] = 9
     segment.leave()
     outcome = run("check")

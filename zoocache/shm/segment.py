@@ -101,7 +101,8 @@ class Segment:
             Busy: another process kept the lock beyond the time-out.
             Orphaned: the segment was retired.
         """
-        return self.lock.run(self._checked, action, args)
+        result: T = self.lock.run(self._checked, action, args)
+        return result
 
     def is_still_current(self) -> bool:
         """`is_current`, asked at most every CURRENT_S: a burst of writes does not ask the kernel each time."""
