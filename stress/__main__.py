@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,16 +28,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 if every promise held, 1 if one was broken.
     """
     chosen = _parser().parse_args(arguments)
-    if chosen.name == "bench":
-        bench.main(chosen.quick, chosen.write, chosen.only)
-        return 0
-    options = Options(chosen.processes, chosen.seconds, chosen.seed, chosen.storage, chosen.slack, chosen.mutant)
-    print(f"{chosen.name}: {options}", flush=True)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        held = PROGRAMS[chosen.name](options)
+        if chosen.name == "bench":
+            return bench.main(chosen.quick, chosen.write, chosen.only)
+        return _run(chosen)
     except KeyboardInterrupt:
         print("\ninterrupted")
         return 130
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """SIGTERM ends a run as an interruption does: nothing is left behind."""
+    raise KeyboardInterrupt
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    options = Options(chosen.processes, chosen.seconds, chosen.seed, chosen.storage, chosen.slack, chosen.mutant)
+    print(f"{chosen.name}: {options}", flush=True)
+    held = PROGRAMS[chosen.name](options)
     print(f"{chosen.name}: {'every promise held' if held else 'BROKEN'} (seed {options.seed})")
     return 0 if held else 1
 

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,21 @@ def spawn(work: Callable[[], None]) -> int:
         os._exit(status)
 
 
+def reap(pids: Sequence[int]) -> None:
+    """Wait until all of them have ended; kill and reap those who are left when the waiting is interrupted."""
+    left = list(pids)
+    try:
+        while left:
+            os.waitpid(left[0], 0)
+            left.pop(0)
+    except BaseException:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            os.waitpid(pid, 0)
+        raise
+
+
 def ask(question: Callable[[], Any], patience_s: float) -> Any:
     """Have a fresh process answer a question, with what JSON can carry.
 
@@ -190,23 +205,27 @@ def ask(question: Callable[[], Any], patience_s: float) -> Any:
     reader, writer = os.pipe()
     pid = spawn(lambda: _answer(writer, question))
     os.close(writer)
-    until_s = time.monotonic() + patience_s
-    answer = b""
     try:
-        while select.select([reader], [], [], max(0.0, until_s - time.monotonic()))[0]:
-            chunk = os.read(reader, 65_536)
-            answer += chunk
-            if not chunk:
-                break
-        else:
-            os.kill(pid, signal.SIGKILL)
-            raise TimeoutError(f"no answer within {patience_s:g} s")
+        answer = _read_all(reader, time.monotonic() + patience_s)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
     finally:
         os.close(reader)
         _, status = os.waitpid(pid, 0)
     if status or not answer:
         raise ChildProcessError(f"the process that was asked ended with {os.waitstatus_to_exitcode(status)}")
     return json.loads(answer)
+
+
+def _read_all(reader: int, until_s: float) -> bytes:
+    answer = b""
+    while select.select([reader], [], [], max(0.0, until_s - time.monotonic()))[0]:
+        chunk = os.read(reader, 65_536)
+        if not chunk:
+            return answer
+        answer += chunk
+    raise TimeoutError("no answer came in time")
 
 
 def _answer(writer: int, question: Callable[[], Any]) -> None:

@@ -9,7 +9,6 @@ import os
 import random
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -140,7 +139,7 @@ class Run:
 
 @contextlib.contextmanager
 def opened(options: Options, shape: Shape, flight_timeout_s: float = 30.0) -> Iterator[Run]:
-    """A run that leaves nothing behind; SIGTERM ends it as an interruption does.
+    """A run that leaves nothing behind.
 
     Args:
         options: of the command line.
@@ -150,16 +149,10 @@ def opened(options: Options, shape: Shape, flight_timeout_s: float = 30.0) -> It
     run = Run(options, shape, flight_timeout_s)
     if options.storage == "lmdb":
         importlib.import_module("zoocache.storage.lmdb")  # once, for all that are forked
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield run
     finally:
-        signal.signal(signal.SIGTERM, before)
         run.remove()
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 class Lane:

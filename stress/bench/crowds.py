@@ -17,7 +17,7 @@ import zoocache
 from stress.bench.place import Place, opened
 from stress.bench.table import Row, times
 from stress.bench.timing import Effort, loop_of
-from stress.fleet import spawn
+from stress.fleet import reap, spawn
 from zoocache import cacheable
 
 PROCESSES = (1, 2, 4, 8)
@@ -75,8 +75,7 @@ def _rate(make_loop: Callable[[], Callable[[int], object]], count: int, seconds:
     words = memoryview(mmap.mmap(-1, count * WORDS * 8)).cast("Q")
     start_s = time.monotonic() + SETTLE_S
     pids = [spawn(functools.partial(_hit, make_loop, words[n * WORDS :], start_s, seconds)) for n in range(count)]
-    for pid in pids:
-        os.waitpid(pid, 0)
+    reap(pids)
     hits, cpu_ns = sum(words[HITS::WORDS]), sum(words[CPU_NS::WORDS])
     return Rate(hits / seconds, hits / (cpu_ns / 1e9))
 

@@ -13,7 +13,7 @@ from stress.bench.timing import Effort
 from zoocache import cacheable
 
 BELOW = (10, 1_000, 100_000)
-MOST_FILLS = 300_000
+MOST_FILLS = 50_000
 """So many entries are computed for the samples of one size, at most."""
 RIVAL_BELOW = 1_000
 """diskcache needs long to fill and to empty; beyond this it is not measured."""

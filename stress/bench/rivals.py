@@ -23,6 +23,15 @@ def _module(name: str) -> Any | None:
         return None
 
 
+def _one_each(make: Callable[[], Decorator]) -> Decorator:
+    """A decorator that gives each function a cache of its own."""
+
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+        return make()(fn)
+
+    return decorate
+
+
 def missing() -> list[str]:
     """The packages that are not installed."""
     return [name for name in PACKAGES if _module(name) is None]
@@ -33,9 +42,9 @@ def in_memory() -> dict[str, Decorator]:
     found: dict[str, Decorator] = {"lru_cache": functools.lru_cache(maxsize=SIZE)}
     cachebox, cachetools = _module("cachebox"), _module("cachetools")
     if cachebox is not None:
-        found["cachebox"] = cachebox.cached(cachebox.LRUCache(SIZE))
+        found["cachebox"] = _one_each(lambda: cachebox.cached(cachebox.LRUCache(SIZE)))
     if cachetools is not None:
-        found["cachetools"] = cachetools.cached(cachetools.LRUCache(SIZE))
+        found["cachetools"] = _one_each(lambda: cachetools.cached(cachetools.LRUCache(SIZE)))
     return found
 
 
@@ -44,9 +53,9 @@ def with_ttl() -> dict[str, Decorator]:
     found: dict[str, Decorator] = {}
     cachebox, cachetools = _module("cachebox"), _module("cachetools")
     if cachebox is not None:
-        found["cachebox, TTL"] = cachebox.cached(cachebox.TTLCache(SIZE, TTL_S))
+        found["cachebox, TTL"] = _one_each(lambda: cachebox.cached(cachebox.TTLCache(SIZE, TTL_S)))
     if cachetools is not None:
-        found["cachetools, TTL"] = cachetools.cached(cachetools.TTLCache(SIZE, TTL_S))
+        found["cachetools, TTL"] = _one_each(lambda: cachetools.cached(cachetools.TTLCache(SIZE, TTL_S)))
     return found
 
 

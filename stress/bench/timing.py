@@ -22,8 +22,8 @@ class Effort(NamedTuple):
     scale: float
 
 
-FULL = Effort(120, 0.004, 1.0)
-QUICK = Effort(24, 0.002, 0.1)
+FULL = Effort(60, 0.004, 1.0)
+QUICK = Effort(20, 0.002, 0.1)
 
 Loop = Callable[[int], object]
 """Does the thing so many times."""

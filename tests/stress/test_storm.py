@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.stress.conftest import Ended
+from tests.children import Children
+from tests.conftest import objects_of
+from tests.stress.conftest import PROGRAM, Ended
 
 Stress = Callable[..., Ended]
 
@@ -24,6 +27,16 @@ def test_storm_holds(storage: str, stress: Stress) -> None:
     reads, hits = map(int, re.findall(r"(\d+) reads, (\d+) of them hits", ended.said)[0])
     assert reads > hits > 0
     assert " 0 faults" in ended.said
+
+
+def test_an_interrupted_run_leaves_nothing_behind(children: Children, prefix: str, tmp_path: Path) -> None:
+    """SIGTERM in the middle: the fleet is killed, and segment, semaphore and files are removed."""
+    child = children.code(PROGRAM, "storm", "--seconds", "60", env={"TMPDIR": str(tmp_path)})
+    child.wait_for("  ")
+    assert objects_of(prefix)
+    child.process.terminate()
+    assert 130 == child.wait()
+    assert ([], []) == (objects_of(prefix), list(tmp_path.iterdir()))
 
 
 @pytest.mark.parametrize(
