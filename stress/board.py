@@ -26,7 +26,7 @@ from stress.events import RING_WORDS, Ring
 CONTROL_WORDS = 16
 C_HALT = 0  # all lanes leave
 C_FAILED = 1  # somebody has written a report
-C_STOPPED_NS = 2  # when the supervisor last saw a process stopped
+C_STOPPED_NS = 2  # how long, altogether, some process was stopped
 C_FREE = 3  # from here on: the program's own
 
 SLOT_WORDS = 16

@@ -71,6 +71,7 @@ class Fleet:
         self._board = board
         self._work = work
         self._reports = reports
+        self._looked_ns = time.monotonic_ns()
 
     def start(self, slot: int, point: str = "", action: str = "kill", at: int = 1) -> Member:
         """Start a process in a place.
@@ -123,8 +124,6 @@ class Fleet:
     def look(self) -> list[Departure]:
         """See who ended, and reap them; and who is stopped, perhaps by itself at a point."""
         departures = []
-        if any(member.stopped_s for member in self.members.values()):
-            self._board.control[C_STOPPED_NS] = time.monotonic_ns()
         for member in list(self.members.values()):
             pid, status = os.waitpid(member.pid, os.WNOHANG | os.WUNTRACED)
             if pid and os.WIFSTOPPED(status):
@@ -132,7 +131,15 @@ class Fleet:
             elif pid:
                 del self.members[member.slot]
                 departures.append(Departure(member, os.waitstatus_to_exitcode(status)))
+        self._count_stopped()
         return departures
+
+    def _count_stopped(self) -> None:
+        """Add the time since the last look if somebody is stopped: rather too much than too little."""
+        now_ns = time.monotonic_ns()
+        if any(member.stopped_s for member in self.members.values()):
+            self._board.control[C_STOPPED_NS] += now_ns - self._looked_ns
+        self._looked_ns = now_ns
 
     def stacks(self, member: Member, patience_s: float = 2.0) -> str:
         """Where the threads of a process stand."""

@@ -190,9 +190,9 @@ class Lane:
         """Moves whenever the process is stopped or goes on."""
         return self._place[S_STOPS]
 
-    def nobody_stopped_since(self, start_ns: int) -> bool:
-        """Whether no process of the fleet was seen stopped since then."""
-        return self._control[C_STOPPED_NS] < start_ns
+    def others_stopped_ns(self) -> int:
+        """How long, altogether, some process of the fleet was stopped so far."""
+        return self._control[C_STOPPED_NS]
 
     def ready(self) -> None:
         """Say that the process is at work."""
