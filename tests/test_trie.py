@@ -474,20 +474,22 @@ def promise(words: memoryview, at: int, value: int) -> None:
 def read_storm(prefix: str, seed: int, words: memoryview) -> None:
     """In a child: fill and look at random; whatever was promised before a look must be seen by it."""
     trie, chance = Trie(attach(prefix)), random.Random(seed)
-    kept: dict[int, tuple[int, trie_room.Sight]] = {}
+    kept: dict[int, tuple[int, int, trie_room.Sight]] = {}
     while words[WRITING]:
         tag = chance.randrange(TAGS)
         way = paths(f"t:{tag}:leaf")
         promised = words[tag]
         if tag in kept:
-            since, sight = kept[tag]
-            if (still_valid(trie, sight, since) or trie.look(way, since) is not None) and promised > since:
-                words[STALE] += 1
+            since, checked, sight = kept[tag]
+            seq = trie.seq()
+            if seq == checked or still_valid(trie, sight, since) or trie.look(way, since) is not None:
+                kept[tag] = since, seq, sight
+                words[STALE] += promised > since
         if trie.version(f"t:{tag}:leaf") < promised:
             words[STALE] += 1
         since = trie.seq()
         if (new_sight := trie.look(way, since)) is not None:
-            kept[tag] = since, new_sight
+            kept[tag] = since, since, new_sight
 
 
 def test_a_storm(prefix: str, make_trie: Callable[..., Trie], forks: Forks) -> None:

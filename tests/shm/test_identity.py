@@ -65,7 +65,7 @@ def test_what_is_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "open"
     path.touch()
     path.chmod(mode)
-    with pytest.raises(SegmentRefused, match=rf"/open .*{mode:04o}.*Remove it.*another prefix"):
+    with pytest.raises(SegmentRefused, match=rf"/open .*{mode:04o}.*remove it or configure another prefix"):
         identity.refuse_foreign(path.stat(), "/open")
 
 

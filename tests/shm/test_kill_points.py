@@ -7,11 +7,13 @@ What had returned before has happened, and whoever is left reads, writes and lea
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.forks import RAISED, Fork, Forks
+from tests.shm.locking import PATIENT_S
 from zoocache import deps
 from zoocache.errors import Busy
 from zoocache.shm import points
@@ -180,7 +182,9 @@ def test_a_writer_killed_at(point: str, write: Callable[[Trie], None], attach_he
     killed(forks, point, in_child, trie.segment, write)
     for each in (trie, other):
         history.holds(each)
+    start = time.monotonic()
     goes_on(other)
+    assert PATIENT_S / 2 > time.monotonic() - start  # nobody waited for the time-out
     history.holds(trie)
     has_one_token(trie.segment)
 
@@ -222,6 +226,8 @@ def test_a_writer_stopped_at(point: str, write: Callable[[Trie], None], attach_h
     child = forks.fork(armed, f"{point}=stop", in_child, trie.segment, write)
     child.wait_stopped()
     history.holds(hasty)
+    if write is not crowd:  # which has done it twice by then
+        assert (history.seq < hasty.seq()) == (point in {"trie.committed", "lock.unlocked"})  # it moves last
     if point in {"lock.gated", "lock.unlocked"}:
         invalidate(hasty, "a")
     else:

@@ -24,7 +24,7 @@ from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
 from zoocache.shm import identity
 from zoocache.shm import layout as at
 from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, MIN_SIZE, NEVER, WORD
-from zoocache.shm.object import is_sound_header
+from zoocache.shm.object import is_sound_header, open_object, settle
 from zoocache.shm.segment import Orphaned, Segment, attach
 
 Attach = Callable[..., Segment]
@@ -232,6 +232,20 @@ def test_a_user_finds_lost_sanity_himself(file: Path, attach_here: Attach) -> No
     with pytest.raises(Orphaned):
         user.write(lambda: None)
     assert (NEVER, at.DEAD) == (other.words[at.H_FLOOR], other.words[at.H_STATE])
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_name_that_goes_while_one_attaches(prefix: str, file: Path, attach_here: Attach, others: bool) -> None:
+    """Who has opened an object that lost its name before he was attached begins again, alone or not."""
+    make_sound(prefix)
+    if others:
+        attach_here()
+    name = identity.segment_name(prefix)
+    fd = open_object(name)
+    assert fd is not None
+    file.unlink()
+    assert not settle(name, fd, None)
+    os.close(fd)
 
 
 def test_a_sound_header_is_one_that_attach_writes(segment: Segment) -> None:
@@ -467,6 +481,7 @@ def test_without_free_descriptors(prefix: str, forks: Forks, free: int) -> None:
         for fd in range(highest):  # no free number below the highest
             if not os.path.exists(f"/proc/self/fd/{fd}"):
                 os.dup2(0, fd)
+        gc.collect()  # what earlier tests left
         before = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + free, 4096))
         for _ in range(3):
