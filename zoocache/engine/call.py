@@ -68,19 +68,20 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
     if inside is not None:
         fills.refuse_recursion(call.key, inside)
     own = Flight(call.key)
-    try:  # around the joining, too: whatever a signal handler raises, a flight that has begun is ended
-        followed = yield from _follow(engine, call, own, inside)
-        if followed is not None:
-            return followed.hand_out()
-        live, value = yield from _obtain(engine, call, own, inside)
-    except Exception as error:
-        engine.flights.end(own, ERROR, error)
-        raise
-    except BaseException:
-        engine.flights.end(own, ABANDONED)
-        raise
-    engine.flights.end(own, ABANDONED if own.doubtful else BROUGHT, live)
-    return value
+    try:  # around the joining, too, and once more around the ending: a signal handler may raise anywhere
+        try:
+            followed = yield from _follow(engine, call, own, inside)
+            if followed is not None:
+                return followed.hand_out()
+            live, value = yield from _obtain(engine, call, own, inside)
+        except Exception as error:
+            engine.flights.end(own, ERROR, error)
+            raise
+        engine.flights.end(own, ABANDONED if own.doubtful else BROUGHT, live)
+        return value
+    finally:
+        if own.kind is None:
+            engine.flights.end(own, ABANDONED)
 
 
 def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Steps[Live | None]:
@@ -276,17 +277,22 @@ def compute(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> 
     begun = keeping.begin(engine)
     fill = Fill(call.key, inside, flight)
     flight.tags = fill.tags
-    outer = fills.enter(fill)
-    try:
-        fill.add(spec.tags)
-        if spec.deps is not None:
-            fill.add(_dependencies(spec, call.values))
-        value = yield Compute(spec.invoke, call.values)
-    except Exception:
-        spec.counters.failures += 1
-        raise
+    outer = fills.inside()
+    try:  # as in `steps`: the leaving stands twice
+        try:
+            fills.enter(fill)
+            fill.add(spec.tags)
+            if spec.deps is not None:
+                fill.add(_dependencies(spec, call.values))
+            value = yield Compute(spec.invoke, call.values)
+        except Exception:
+            spec.counters.failures += 1
+            raise
+        finally:
+            fills.leave(fill, outer)
     finally:
-        fills.leave(fill, outer)
+        if fill in fills.ACTIVE:
+            fills.leave(fill, outer)
         flight.doubtful = fill.doubtful
     if points.ARMED:
         points.reach("engine.filled")

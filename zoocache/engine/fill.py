@@ -81,28 +81,30 @@ def refuse_recursion(key: str, inside: Fill | None) -> None:
             )
 
 
-def enter(fill: Fill) -> Fill | None:
-    """Make a fill the current one; returns what `leave` must be given."""
+def enter(fill: Fill) -> None:
+    """Make a fill the current one. It stands in `ACTIVE` as long as there is anything for `leave` to do."""
     ACTIVE.add(fill)
-    outer = _current.get()
     _current.set(fill)
-    return outer
 
 
 def leave(fill: Fill, outer: Fill | None) -> None:
-    """End a fill, and give its tags to the one it was for.
+    """End a fill, and give its tags to the one it was for. Harmless if repeated.
+
+    Args:
+        fill: the fill.
+        outer: what `inside` said before it was entered.
 
     They are handed on whether the function returned or raised: a caller that catches the exception depends on what
     the failed call had looked at. The variable is set, not reset by its token: a task that is collected late may end
     in another context.
     """
-    fill.done = True
-    ACTIVE.discard(fill)
-    _current.set(outer)
     parent = fill.parent
     if parent is not None and not parent.done:
         parent.tags.update(fill.tags)
         parent.doubtful |= fill.doubtful
+    fill.done = True
+    _current.set(outer)
+    ACTIVE.discard(fill)
 
 
 def add_deps(deps: object) -> None:

@@ -167,7 +167,8 @@ def put(engine: Engine, live: Live, stamp: Stamp | None) -> None:
     """
     if live.payload is not None:
         if stamp is None:
-            raise StorageError(f"{live.key} was not set: the storage does not answer")
+            place = engine.settings.storage_path
+            raise StorageError(f"{live.key} was not set: the storage in {place} does not answer; the log says why")
         save(engine, live, stamp, anew=True)
         _overtake_key(engine, live)
     engine.flights.overtake(live.key)
