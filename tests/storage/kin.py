@@ -182,3 +182,46 @@ def slot_keeper(path: str) -> None:
     reap(fork_and(lambda: save(store, "l")))
     assert before == [table.env.readers() for table in tables]
     print("done")
+
+
+class Interrupted(Exception):
+    """What the signal handler raises."""
+
+
+def interrupted(path: str, interval_s: float) -> None:
+    """In a child: write while a handler raises all the time, and look whether others still can, while it is caught."""
+    store = store_at(Path(path))
+    stamp = store.stamp()
+    armed: list[bool] = []
+    written: list[bool] = []
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        if armed:
+            armed.clear()
+            raise Interrupted
+
+    def save_until_interrupted() -> None:
+        armed.append(True)
+        for _ in range(5000):
+            save(store, "k", "t", stamp=stamp)
+        armed.clear()
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, interval_s, interval_s)
+    caught = 0
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        try:
+            save_until_interrupted()
+        except Interrupted:  # noqa: PERF203  # whose traceback still holds the frames that were interrupted
+            caught += 1
+            if caught % 50 == 0:
+                thread = threading.Thread(target=lambda: written.append(save(store, "elsewhere")))
+                thread.start()
+                thread.join(DEADLINE_S)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert caught > 50, caught
+    assert caught // 50 == len(written)
+    assert all(written)
+    assert works(store)
+    print("done")

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.children import DEADLINE_S, ROOT, Children
-from tests.storage.kin import family, orphan_maker, read, reader_of_forker, slot_keeper, use_scribbled, write
+from tests.storage.kin import (
+    family,
+    interrupted,
+    orphan_maker,
+    read,
+    reader_of_forker,
+    slot_keeper,
+    use_scribbled,
+    write,
+)
 from tests.storage.steps import BOOT, START, after, body, hashed, living, save, store_at, works
 from zoocache.errors import Busy
 from zoocache.storage import Life, lmdb_files
@@ -181,6 +190,14 @@ def test_threads_that_close(place: Path) -> None:
     for thread in threads:
         thread.join(DEADLINE_S)
     assert [] == wrong
+
+
+@pytest.mark.parametrize("interval_s", [0.0002, 0.0011])
+def test_interrupted_again_and_again(place: Path, children: Children, interval_s: float) -> None:
+    """A signal handler that raises inside a write leaves neither lock nor transaction behind: this thread, another
+    thread and another process write on."""
+    assert "done" == children.call(interrupted, str(place), interval_s).output().strip()
+    assert works(store_at(place))
 
 
 # Removed, moved, damaged under those who use it.

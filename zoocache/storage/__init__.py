@@ -112,11 +112,16 @@ class Store(Protocol):
         """Drop the entry and overtake the fills of its key that are under way; whether a valid one was there."""
 
     def invalidate(self, paths: Sequence[bytes], now: Now) -> int:
-        """Raise the numbers of these paths to one new n, all or none; returns n. Never loses one for lack of room:
-        evicts, and at the very last starts over empty under a new epoch."""
+        """Raise the numbers of these paths to one new n, all or none; returns n.
+
+        Never lost for lack of room: at the last everything is overtaken, or the store starts over empty under a new
+        epoch; then it returns 0.
+        """
 
     def touch(self, digests: Sequence[bytes], now: Now, *, wait: bool = False) -> bool:
-        """Start the `ttl_ms` of these entries again, in one write; entries that are gone are passed over.
+        """Start the `ttl_ms` of these entries again, in one write.
+
+        Passed over is what is gone or has expired, what does not slide, and what was touched later already.
 
         Args:
             digests: of the entries that were read.

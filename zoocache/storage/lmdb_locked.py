@@ -38,16 +38,21 @@ def _look(attached: Attached) -> None:
 
 
 def _transact(table: Table, action: Callable[..., T], *seen: object) -> T:
+    # The outer finally repeats the abort, as the lock's repeats its unlock: an exception that a signal handler raises
+    # inside the inner one must not leave a transaction open, which holds LMDB's mutex as long as a traceback lives.
     txn = table.begin(None, None, True, True)
     try:
-        if points.ARMED:
-            points.reach("store.begun")
-        result = action(txn, *seen)
-        if points.ARMED:
-            points.reach("store.written")
-        txn.commit()
+        try:
+            if points.ARMED:
+                points.reach("store.begun")
+            result = action(txn, *seen)
+            if points.ARMED:
+                points.reach("store.written")
+            txn.commit()
+        finally:
+            txn.abort()  # which is nothing after a commit
     finally:
-        txn.abort()  # which is nothing after a commit
+        txn.abort()
     if points.ARMED:
         points.reach("store.committed")
     return result
