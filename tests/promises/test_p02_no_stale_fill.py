@@ -541,3 +541,47 @@ def test_the_tags_of_deps_callables_count(storage: str) -> None:
     assert (1, 1) == (shelf(), shelf())
     invalidate("tenant")
     assert 2 == shelf()
+
+
+@pytest.mark.parametrize("ask", ["call", "get", "task"])
+def test_a_fill_builds_on_nothing_that_the_store_knows_to_be_dead(
+    lmdb: object, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    """An outer fill that begins between the two halves of an invalidation is not kept with the old inner value."""
+    truth = [1]
+
+    @cacheable(deps="row")
+    def inner() -> int:
+        return truth[0]
+
+    @cacheable(deps="row")
+    async def inner_task() -> int:
+        return truth[0]
+
+    @cacheable
+    def outer() -> int:
+        return int(zoocache.get(inner.key_for(), truth[0])) if ask == "get" else inner()
+
+    @cacheable
+    async def outer_task() -> int:
+        return await inner_task()
+
+    def both() -> tuple[int, int]:
+        if ask == "task":
+            return asyncio.run(inner_task()), asyncio.run(outer_task())  # type: ignore[arg-type]
+        return inner(), outer()
+
+    (asyncio.run(inner_task()) if ask == "task" else inner())  # type: ignore[arg-type]
+    store = zoocache.runtime.engine().store
+    assert store is not None
+    tell = store.invalidate
+
+    def tell_and_be_preempted(*args: Any) -> int:
+        number = tell(*args)
+        asyncio.run(outer_task()) if ask == "task" else outer()  # type: ignore[arg-type]
+        return number
+
+    monkeypatch.setattr(store, "invalidate", tell_and_be_preempted)
+    truth[0] = 2
+    invalidate("row")
+    assert (2, 2) == both()

@@ -67,6 +67,10 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
     inside = fills.current()
     if inside is not None:
         fills.refuse_recursion(call.key, inside)
+    if not engine.believes_lives():
+        found = _load(engine, call)
+        if found is not None:
+            return found[1]
     own = Flight(call.key)
     try:  # around the joining, too, and once more around the ending: a signal handler may raise anywhere
         try:
@@ -115,14 +119,14 @@ def _may_have(engine: Engine, live: Live, trie: Trie, joined: int) -> bool:
     Nothing was invalidated between the beginning of the fill and the joining: yes, whatever came later. Otherwise
     only if nothing overtook the fill at all: a later invalidation may hide an earlier one of the same tag.
     """
-    if live.trie is not trie or engine.trie is not trie:
+    if live.trie is not trie or engine.trie is not trie or not engine.believes_lives():
         return False
     return live.since == joined or not trie.overtaken(live.paths, live.since)
 
 
 def _obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> Steps[Result]:
-    entry = engine.lives.get(call.key)
-    if entry is not None and engine.lives.recheck(entry):
+    entry = engine.believed(call.key)
+    if entry is not None:
         call.spec.counters.hits += 1
         live: Live = entry[LIVE]
         return live, live.hand_out()
@@ -184,12 +188,15 @@ def _under_lock(engine: Engine, trie: Trie, action: Callable[[], T], otherwise: 
 
 
 def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) -> Steps[bool]:
-    """Wait for the leader in another process; whether this one has become the leader in its place."""
+    """Wait for the leader in another process; whether this one has become the leader in its place.
+
+    Who finds the segment an orphan waits no more: the leader may have left it, and nobody ends a flight there.
+    """
     host = trie.segment.claims
     host.join(claim)
     overdue_ms = round(engine.settings.flight_timeout * 1000)
     start_s = probed_s = time.monotonic()
-    while (state := host.state(claim)) == claims.RUNNING:
+    while (state := host.state(claim)) == claims.RUNNING and engine.trie is trie:
         now_s = time.monotonic()
         if now_s - probed_s >= PROBE_S:
             probed_s = now_s
