@@ -15,6 +15,7 @@ from tests.storage.steps import BOOT, START, after, body, fill_up, hashed, paths
 from zoocache.errors import ConfigError, StorageIsFull
 from zoocache.storage import FOREVER, Life
 from zoocache.storage.lmdb import MIN_MAP_SIZE, LmdbStore
+from zoocache.storage.lmdb_files import LINK
 
 MIB = 1 << 20
 
@@ -82,11 +83,29 @@ def test_files_are_for_their_user_alone(place: Path) -> None:
 
 def test_prefixes_are_apart(place: Path) -> None:
     """Stores of different prefixes share neither entries nor numbers, nor does one's clear empty another."""
-    names = ["", "a", "A", "b", "a/b", "a_b", "..", ".", "é", "É", "x" * 200, "x" * 201, "epoch.1", "living", "a+b"]
+    names = [
+        "",
+        "a",
+        "A",
+        "b",
+        "a/b",
+        "a_b",
+        "..",
+        ".",
+        "é",
+        "É",
+        "x" * 200,
+        "x" * 201,
+        "epoch.1",
+        "living",
+        LINK,
+        "a+b",
+    ]
     stores = [LmdbStore(place, prefix=name, map_size=MIN_MAP_SIZE) for name in names]
     assert len(names) == len({store.directory for store in stores})
     assert all(Path(store.directory) == place or Path(store.directory).parent == place for store in stores)
     for name, store in zip(names, stores, strict=True):
+        assert not Path(store.directory).is_symlink()
         save(store, "k", body=b"in " + name.encode())
     stores[0].clear()
     stores[1].invalidate([hashed("a")], START)

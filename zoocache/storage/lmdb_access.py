@@ -41,9 +41,13 @@ from zoocache.storage.lmdb_refusals import trouble
 
 T = TypeVar("T")
 
+PAUSES_S = (0.001, 0.004, 0.016)
+"""What a write that found no room waits before it tries again: a load in the middle of which the system switched away
+keeps what was dropped since from being used."""
+
 ROUNDS = (1, 2, 4, 8, 16, 32)
-"""In so many transactions is evicted, one time after the other, before a write is tried again. So many milliseconds
-pass before: a load in the middle of which the system switched away keeps what was dropped since from being used."""
+"""In so many transactions is evicted, one time after the other, before a save is tried again; so many milliseconds pass
+too."""
 
 GOAL_BYTES = 1 << 16
 """What each of these is to free."""
@@ -111,8 +115,9 @@ class Access:
             self.attached = None
 
     def _attach(self) -> Attached:
-        if self.attached is not None:
-            self._leave(self.attached)
+        attached = self.attached
+        if attached is not None:
+            self._leave(attached)
         boot = clock.now().boot if self._boot is None else self._boot
         self.attached = attached = environments.attach(self.directory, self._map_size, boot, self._timeout_s)
         return attached
@@ -151,12 +156,17 @@ class Access:
         Returns:
             What it returned; None if everything was overtaken instead.
         """
-        try:
-            return self._try(work, *args)
-        except _NoRoom as error:
-            self._overtake_all(error)
-        except Unbuilt as error:
-            log.debug("zoocache: %s: there is nothing to overtake: %s", self.directory, error)
+        for pause_s in PAUSES_S:
+            try:
+                done: T = self._try(work, *args)
+                return done
+            except Unbuilt as error:  # noqa: PERF203
+                log.debug("zoocache: %s: there is nothing to overtake: %s", self.directory, error)
+                return None
+            except _NoRoom as error:
+                no_room = error
+                time.sleep(pause_s)
+        self._overtake_all(no_room)
         return None
 
     def write_at_once(self, action: Callable[[Any, Sight], object]) -> bool:

@@ -32,7 +32,6 @@ import lmdb
 from lmdb import _envid
 
 from zoocache.errors import Busy, StorageError, ZooCacheError
-from zoocache.shm import kernel
 from zoocache.storage import lmdb_files as files
 from zoocache.storage.lmdb_files import Home
 from zoocache.storage.lmdb_numbers import OWN
@@ -180,6 +179,8 @@ def _living_or_built(home: Home, map_size: int, mark: int) -> Attached | None:
         home.dispose(unfit.why, damaged=unfit.damaged)
     try:
         return _build(home, map_size, mark)
+    except FileExistsError:  # somebody removed everything meanwhile, and somebody else was faster
+        return None
     except (OSError, lmdb.Error) as error:
         home.sweep()
         raise Unbuilt(*any_trouble(home.directory, error).args) from error
@@ -246,10 +247,8 @@ def _build_table(file: str, size: int, mark: int, epoch: int) -> Table:
     """The file gets its whole size at once, as a hole: one that is shorter was cut, and no page of it is a SIGBUS.
     LMDB's lock file is made before LMDB would make it, with all its pages: LMDB maps a hole and writes into that."""
     size -= size % mmap.PAGESIZE
-    with contextlib.closing(
-        kernel.Description(os.open(f"{file}-lock", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    ) as made:
-        os.posix_fallocate(made.fd, 0, _LOCK_BYTES)
+    with open(os.open(f"{file}-lock", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
+        made.write(bytes(_LOCK_BYTES))
     table = Table(_open(file, size, mark), size)
     with table.begin(write=True) as txn:
         txn.put(OWN, pack_own(epoch, 0, 0))

@@ -1,6 +1,6 @@
 """The directory of an LMDB store: which environment in it is the living one, and how it is marked and set aside.
 
-    <directory>/living               a symbolic link to the living environment; missing: there is none
+    <directory>/living.epoch         a symbolic link to the living environment; missing: there is none
     <directory>/epoch.<16 hex>/      an environment: entries.mdb, numbers.mdb, and LMDB's lock file of each
     <directory>/zoocache.lock        the write lock, and what is known of the living environment; one page
     <directory>/set-aside.<N>/       what was found damaged or foreign, for the user to look at
@@ -56,7 +56,8 @@ from zoocache.storage.lmdb_refusals import refuse_others, trouble
 log = logging.getLogger("zoocache")
 
 LOCK = "zoocache.lock"
-LINK = "living"
+LINK = "living.epoch"
+"""No name of ours is a plain prefix, nor does it start as those of environments do."""
 TABLES = ("entries", "numbers")
 MAGIC = int.from_bytes(b"zooLock1", "little")
 WORD_MAGIC, WORD_EPOCH, WORD_MARK, WORD_TABLES = range(4)

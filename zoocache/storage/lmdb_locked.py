@@ -12,6 +12,7 @@ is filled into it began after this write was called: a number that went into the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ from zoocache.storage.lmdb_numbers import Sight
 
 T = TypeVar("T")
 
+_readlink = os.readlink
+
 
 class Moved(Exception):
     """The environment that is attached is no longer the store; nothing was done."""
@@ -31,7 +34,11 @@ class Moved(Exception):
 
 def _look(attached: Attached) -> None:
     """Whether this is the store, and is marked as being written to."""
-    if not attached.is_living():
+    try:
+        target = _readlink(attached.link)
+    except OSError as error:
+        raise Moved from error
+    if target != attached.target:
         raise Moved
     if attached.home.words[WORD_MARK] != attached.mark:
         attached.home.mark_dirty(attached.mark)
