@@ -196,9 +196,9 @@ class LockedTrieMachine(TrieMachine):
 
 
 _settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestTrie = TrieMachine.TestCase
 TestTrie.settings = _settings
 TestLockedTrie = LockedTrieMachine.TestCase
-TestLockedTrie.settings = settings(_settings, max_examples=15)
+TestLockedTrie.settings = settings(_settings, max_examples=8)

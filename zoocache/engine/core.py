@@ -11,6 +11,7 @@ the store's stamp) before they begin. So whatever a call that starts after the r
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -24,7 +25,7 @@ from zoocache.engine import keeping
 from zoocache.engine.live import THAW, VALUE, Entry
 from zoocache.engine.table import LiveTable
 from zoocache.engine.touches import Touches
-from zoocache.errors import Busy, StorageError, StorageIsFull
+from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
 from zoocache.shm.segment import Orphaned, attach
 from zoocache.storage import FOREVER, Life, Store
@@ -42,7 +43,7 @@ LOOK_S = 0.1
 WARN_S = 10.0
 """A storage that does not answer is warned of at most so often."""
 
-REATTACHMENTS = 5
+REATTACHMENTS = 50
 
 LIVES = 256
 """So many combinations of ttl and age limit are remembered as a Life."""
@@ -79,14 +80,22 @@ class Engine:
     # The segment.
 
     def on_segment(self, action: Callable[[Trie], T]) -> T:
-        """Do `action` on the host's trie; attach anew if the segment turns out to be an orphan."""
+        """Do `action` on the host's trie; attach anew if the segment turns out to be an orphan.
+
+        Raises:
+            SegmentError: it is removed again and again.
+        """
         for _ in range(REATTACHMENTS):
             trie = self.trie
             try:
                 return action(trie)
             except Orphaned:
                 self.reattach(trie)
-        return action(self.trie)
+        raise SegmentError(
+            errno.EAGAIN,
+            f"segment {self.trie.segment.name} was removed {REATTACHMENTS} times during one operation, which was not "
+            "done; is something removing it again and again?",
+        )
 
     def reattach(self, orphan: Trie) -> None:
         """Let go of an orphaned segment. What was live under it is dead: its words say so to every reader."""

@@ -103,9 +103,10 @@ class Lock:
         """This process's own description of the locked file."""
         if self._pid != os.getpid():
             self.after_fork()
-        if self._description is None:
-            self._description = kernel.Description(self._open_fd())
-        return self._description
+        description = self._description
+        if description is None:
+            self._description = description = kernel.Description(self._open_fd())
+        return description
 
     def run(self, action: Callable[..., T], *args: Any) -> T:
         """Call `action(*args)` while this process and thread hold the lock.
