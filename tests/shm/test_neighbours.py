@@ -62,6 +62,39 @@ def test_the_public_invalidate_reaches_the_neighbour(prefix: str, children: Chil
     assert other.words[at.H_SEQ] == other.words[at.H_FLOOR] == 2
 
 
+def test_a_neighbour_that_lost_its_name_is_reached(prefix: str) -> None:
+    """Who is still attached to a neighbour's removed segment is told all the same, and its absence is no error."""
+    other = segment_of_layout(prefix, LAYOUT + 1)
+    own = attach(prefix)
+    neighbours = Neighbours(own.name, own.words)
+    (found,) = neighbours._mapped.values()
+    os.unlink(identity.segment_file(identity.segment_name(prefix, LAYOUT + 1)))
+    found.raise_floor()
+    neighbours.raise_floors()
+    assert 1 == other.words[at.H_FLOOR] == other.words[at.H_SEQ]
+
+
+def test_a_retired_neighbour_stays_retired(prefix: str) -> None:
+    """A neighbour that is retired while its floor is being raised stays dead, and that is no error."""
+    other = segment_of_layout(prefix, LAYOUT + 1)
+    own = attach(prefix)
+    (found,) = Neighbours(own.name, own.words)._mapped.values()
+    other.retire()
+    found._raise_floor()
+    assert at.NEVER == other.words[at.H_INSERTS]
+    assert at.DEAD == other.words[at.H_STATE]
+
+
+def test_no_lock_of_a_neighbour_is_inherited(prefix: str) -> None:
+    """Between two raisings there is no description of the neighbour's lock that a forked child could keep."""
+    segment_of_layout(prefix, LAYOUT + 1)
+    own = attach(prefix)
+    neighbours = Neighbours(own.name, own.words)
+    before = len(os.listdir("/proc/self/fd"))
+    neighbours.raise_floors()
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
 def test_a_foreign_object_is_no_neighbour(prefix: str) -> None:
     """An object that is open to others, or too short, under a neighbour's name is left alone."""
     for layout, mode in ((LAYOUT + 1, 0o666), (LAYOUT + 2, 0o600)):

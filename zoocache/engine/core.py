@@ -261,7 +261,8 @@ class Engine:
     # Life of the process.
 
     def after_fork(self) -> None:
-        """In a forked child, before anything else."""
+        """In a forked child, before anything else; the segment first, since what follows may raise."""
+        self.trie.segment.after_fork()
         self._reattaching = threading.RLock()
         self.flights.after_fork()
         self.lives.after_fork()
@@ -269,7 +270,6 @@ class Engine:
         self.touches.after_fork()
         if self.store is not None:
             self.store.after_fork()
-        self.trie.segment.after_fork()
 
     def close(self) -> None:
         """Write out what is pending and let go."""

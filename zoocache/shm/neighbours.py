@@ -24,7 +24,7 @@ import mmap
 import os
 
 from zoocache.errors import SegmentRefused
-from zoocache.shm import identity
+from zoocache.shm import identity, kernel
 from zoocache.shm import layout as at
 from zoocache.shm.layout import HEADER_WORDS, MAGIC, WORD
 from zoocache.shm.lock import Lock
@@ -38,17 +38,15 @@ class Neighbour:
     """The header of another segment, mapped."""
 
     def __init__(self, file: str) -> None:
-        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            info = os.fstat(fd)
-            identity.refuse_foreign(info, file)
-            if info.st_size < _HEADER:
-                raise SegmentRefused(f"shared-memory object {file} has no header")
-            self.inode = info.st_ino
-            self.words = memoryview(mmap.mmap(fd, _HEADER)).cast("Q")
-        finally:
-            os.close(fd)
-        self.lock = Lock(lambda: os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), None, f"segment {file}")
+        description = kernel.Description(os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+        info = os.fstat(description.fd)
+        identity.refuse_foreign(info, file)
+        if info.st_size < _HEADER:
+            raise SegmentRefused(f"shared-memory object {file} has no header")
+        self.inode = info.st_ino
+        self.words = memoryview(mmap.mmap(description.fd, _HEADER)).cast("Q")
+        # Not by name, which may lead to another object by then, or to none.
+        self.lock = Lock(lambda: kernel.reopen(description.fd), None, f"segment {file}")
 
     def is_live(self) -> bool:
         """Whether it is a segment that anybody may be attached to."""
@@ -65,15 +63,17 @@ class Neighbour:
             Busy: a process of the other release keeps its lock beyond the time-out.
         """
         if self.is_live():
-            self.lock.run(self._raise_floor)
+            try:
+                self.lock.run(self._raise_floor)
+            finally:
+                self.lock.close()  # it is rare: no description stays for a forked child to keep a dead parent's lock by
 
     def _raise_floor(self) -> None:
         words = self.words
         new = words[at.H_SEQ] + 1
-        if not words[at.H_INSERTS] & 1:
-            words[at.H_INSERTS] += 1
+        words[at.H_INSERTS] |= 1
         words[at.H_FLOOR] = new
-        words[at.H_INSERTS] += 1
+        words[at.H_INSERTS] = min(words[at.H_INSERTS] + 1, at.NEVER)  # NEVER: retired meanwhile, and stays so
         words[at.H_SEQ] = new
 
 
