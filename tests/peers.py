@@ -17,9 +17,14 @@ from __future__ import annotations
 
 import json
 import operator
+import os
+import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import IO, Any, NoReturn, cast
 
 from tests.children import Child, Children
 
@@ -55,6 +60,11 @@ class Peer:
         self.begin(name, *args, **kwargs)
         return self.result()
 
+    def end(self) -> None:
+        """Have it let go of the cache in order and end."""
+        self.child.say("bye")
+        assert 0 == self.child.wait()
+
     def wait_inside(self, name: str) -> None:
         """Wait until it stands at the closed gate of a thing."""
         self.child.wait_for(f"inside {name}")
@@ -65,18 +75,106 @@ class Peer:
 
 
 def start_peer(children: Children, points: str = "", env: Mapping[str, str] | None = None) -> Peer:
-    """Start a peer; it is ready when this returns."""
+    """Start a peer in a fresh interpreter; it is ready when this returns."""
     child = children.code("from tests.peers import obey; obey()", points=points, env=env)
     child.wait_for("ready")
     return Peer(child)
 
 
+def fork_peer(children: Children, points: str = "", env: Mapping[str, str] | None = None) -> Peer:
+    """Fork a peer, which costs a thirtieth. It lets go of what it inherited of the cache before it is ready."""
+    child = ForkedChild(obey, points, env or {})
+    children._all.append(child)
+    child.wait_for("ready")
+    return Peer(child)
+
+
+class ForkedChild(Child):
+    """A forked child with pipes for its input and output, led like any other child.
+
+    Args:
+        work: what it does; then it ends, with status 0 if it returned.
+        points: what is armed in it.
+        env: variables beyond those of this process.
+    """
+
+    def __init__(self, work: Callable[[], object], points: str = "", env: Mapping[str, str] | None = None) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed by `end`
+        self._unread = b""
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            _become((theirs_in, theirs_out, self._errors.fileno()), work, points, env or {})
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.process = cast("Any", _Process(self.pid, open(ours_in, "wb", 0), open(ours_out, "rb", 0)))  # noqa: SIM115
+
+
+class _Process:
+    """What `Child` asks of a `Popen`."""
+
+    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self.pid, self.stdin, self.stdout = pid, stdin, stdout
+        self.returncode: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        end_s = time.monotonic() + timeout
+        while self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > end_s:
+                raise subprocess.TimeoutExpired("a forked child", timeout)
+            else:
+                time.sleep(0.0005)
+        return self.returncode
+
+
+def _become(
+    descriptors: tuple[int, int, int], work: Callable[[], object], points: str, env: Mapping[str, str]
+) -> NoReturn:
+    """In the child: take input and output, leave the test behind, work, end."""
+    status = 1
+    try:
+        os.setsid()
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+        os.environ.update(env)
+        work_afresh(work, points)
+        status = 0
+    except BaseException:  # noqa: BLE001  # it is shown, and nothing may go up into the test's frames
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def work_afresh(work: Callable[[], object], armed: str) -> None:
+    """Let go of what was inherited of the cache, arm the points, work, and let go in order."""
+    import zoocache
+    from zoocache import runtime
+    from zoocache.shm import points
+
+    zoocache.reset()
+    points.ARMED = points._parse(armed) or None
+    points._reached.clear()
+    work()
+    runtime.close()
+
+
 def obey() -> None:
-    """In the peer: do what the lines say, until there are no more."""
+    """In the peer: do what the lines say."""
     from tests.promises import world
 
+    world.gates.clear()
     print("ready", flush=True)
-    while line := sys.stdin.readline():
+    while (line := sys.stdin.readline().strip()) != "bye":
         name, args, kwargs = json.loads(line)
         try:
             answer = [operator.attrgetter(name)(world)(*args, **kwargs), None]

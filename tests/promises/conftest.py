@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import Children
-from tests.peers import Peer, start_peer
+from tests.peers import Peer, fork_peer, start_peer
 
 STORAGES = ["memory", "lmdb"]
 
@@ -43,5 +43,11 @@ def lmdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def peer(children: Children) -> Callable[[], Peer]:
-    """Starts peers."""
+    """Forks peers."""
+    return lambda: fork_peer(children)
+
+
+@pytest.fixture
+def stranger(children: Children) -> Callable[[], Peer]:
+    """Starts peers in fresh interpreters."""
     return lambda: start_peer(children)
