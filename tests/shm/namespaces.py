@@ -45,6 +45,17 @@ def with_shm(options: str, work: Callable[[], object], flags: int = 0) -> Callab
     return run
 
 
+def without_proc(work: Callable[[], object]) -> Callable[[], None]:
+    """`work` for a forked child that sees no processes, itself neither."""
+
+    def run() -> None:
+        enter()
+        mount_tmpfs("/proc", "size=64k")
+        work()
+
+    return run
+
+
 def without_shm(work: Callable[[], object]) -> Callable[[], None]:
     """`work` for a forked child in whose /dev there is no shm."""
 

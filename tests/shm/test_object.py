@@ -472,6 +472,16 @@ def test_a_shm_that_is_read_only_is_an_error(in_namespace: InNamespace) -> None:
     in_namespace(namespaces.with_shm("size=1m", work, namespaces.MS_RDONLY))
 
 
+def test_without_proc_there_is_an_error(in_namespace: InNamespace, prefix: str) -> None:
+    """Where a process cannot open its own descriptors again it is told what is missing."""
+
+    def work() -> None:
+        with pytest.raises(SegmentError, match=r"cannot be attached.*/proc/self/fd"):
+            attach(prefix, MIN_SIZE)
+
+    in_namespace(namespaces.without_proc(work))
+
+
 @pytest.mark.parametrize("free", range(4))
 def test_without_free_descriptors(prefix: str, forks: Forks, free: int) -> None:
     """At the limit of descriptors attaching works or says so, leaks none, and works as soon as there are some."""

@@ -21,6 +21,7 @@ from tests.forks import Forks
 from tests.shm.locking import shared_words
 from zoocache.errors import Busy, SegmentError
 from zoocache.shm import identity, kernel
+from zoocache.shm import object as object_room
 from zoocache.shm.layout import (
     DEAD,
     H_FLOOR,
@@ -163,6 +164,19 @@ def test_newcomers_wait_for_a_creator(prefix: str, children: Children, forks: Fo
     assert 1 == len({segment.incarnation for segment in attached})
     for segment in attached:
         segment.leave()
+
+
+def test_a_creator_that_stopped_is_told_of(prefix: str, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever for one who stopped while making the segment, and nobody takes it from him."""
+    monkeypatch.setattr(object_room, "CREATION_S", 0.1)
+    code = "import sys; from zoocache.shm.segment import attach; attach(sys.argv[1], 262144); print('made'); input()"
+    creator = children.code(code, prefix, points="segment.headed=stop")
+    creator.wait_stopped()
+    with pytest.raises(SegmentError, match="whoever creates it has stopped; resume or end it"):
+        attach(prefix, MIN_SIZE)
+    creator.kill()
+    creator.wait()
+    attach(prefix, MIN_SIZE).leave()
 
 
 # Its size.
