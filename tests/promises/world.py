@@ -58,7 +58,7 @@ def fills(name: str) -> list[int]:
         lines = (folder() / ".book").read_text().splitlines()
     except FileNotFoundError:
         return []
-    return [int(pid) for what, pid in map(str.split, lines) if what == name]
+    return [int(pid) for what, _, pid in (line.rpartition(" ") for line in lines) if what == name]
 
 
 def close_gate(name: str) -> None:
@@ -173,6 +173,13 @@ async def thing_async(name: str) -> int:
         while not (folder() / f".open-{name}").exists():  # noqa: ASYNC110  # another process makes the file
             await asyncio.sleep(0.002)
     return number
+
+
+def see_value(name: str) -> bool:
+    """Whether the cache gives a value of P7 as its function does."""
+    from tests.promises import test_p07_values_keep_their_types as values
+
+    return values.see(name)
 
 
 def call_async(name: str) -> int:
