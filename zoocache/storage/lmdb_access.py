@@ -38,6 +38,7 @@ from zoocache.storage.lmdb_files import WORD_MARK, log
 from zoocache.storage.lmdb_locked import Moved
 from zoocache.storage.lmdb_numbers import Damaged, Sight
 from zoocache.storage.lmdb_refusals import trouble
+from zoocache.storage.lmdb_table import MAX_READERS
 
 T = TypeVar("T")
 
@@ -263,7 +264,7 @@ class Access:
         elif isinstance(error, lmdb.ReadersFullError):
             self._free_readers(attached, error)
         elif isinstance(error, lmdb.PanicError) or "closed" in str(error):
-            environments.abandon(attached)
+            environments.give_up(attached)
             self._leave(attached)
         elif isinstance(error, OSError) or not isinstance(error, (lmdb.BadRslotError, lmdb.BadTxnError)):
             raise environments.any_trouble(self.directory, error) from error
@@ -271,7 +272,7 @@ class Access:
     def _free_readers(self, attached: Attached, error: Exception) -> None:
         if not attached.entries.env.reader_check() + attached.numbers.env.reader_check():
             raise StorageError(
-                f"lmdb storage {self.directory}: {environments.MAX_READERS} readers are at work, more than it has room "
+                f"lmdb storage {self.directory}: {MAX_READERS} readers are at work, more than it has room "
                 "for; use fewer processes, or several prefixes"
             ) from error
 

@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 from zoocache.clock import Now
 from zoocache.shm import points
 from zoocache.storage import lmdb_entries, lmdb_numbers
-from zoocache.storage.lmdb_environment import Attached, Table
+from zoocache.storage.lmdb_environment import Attached
 from zoocache.storage.lmdb_files import WORD_MARK
 from zoocache.storage.lmdb_numbers import Sight
+from zoocache.storage.lmdb_table import Table
 
 T = TypeVar("T")
 

@@ -54,6 +54,11 @@ def prepare(directory: str) -> None:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         found = os.stat(directory)
+    except FileExistsError as error:
+        if os.path.lexists(directory):
+            raise trouble(directory, error) from error
+        gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))  # it was removed while it was looked at
+        raise trouble(directory, gone) from gone
     except OSError as error:
         raise trouble(directory, error) from error
     refuse_others(directory, found)
