@@ -175,6 +175,23 @@ async def thing_async(name: str) -> int:
     return number
 
 
+def flood(rounds: int) -> None:
+    """Kill more tags than a small segment holds, again and again."""
+    for number in range(rounds):
+        zoocache.invalidate(*(f"flood:{number}:{n}" for n in range(1_500)))
+
+
+def set_many(name: str, count: int) -> None:
+    """Set so many keys."""
+    for n in range(count):
+        zoocache.set(f"{name}:{n}", n)
+
+
+def count_kept(names: list[str], count: int) -> int:
+    """How many of such keys are kept."""
+    return sum(zoocache.get(f"{name}:{n}") is not None for name in names for n in range(count))
+
+
 def see_value(name: str) -> bool:
     """Whether the cache gives a value of P7 as its function does."""
     from tests.promises import test_p07_values_keep_their_types as values
