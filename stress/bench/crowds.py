@@ -25,6 +25,7 @@ BATCH = 5_000
 NEAR = 0.9
 """So much of what processes have that share nothing counts as all of it."""
 SETTLE_S = 0.2
+SECONDS = 0.25
 HITS, CPU_NS, WORDS = 0, 1, 2
 
 
@@ -37,14 +38,13 @@ class Rate(NamedTuple):
 
 def rows(effort: Effort) -> list[Row]:
     """Measure, and make the rows. The sizes take turns, and the best of each counts."""
-    seconds = effort.sample_s * 60
     shared = dict.fromkeys(PROCESSES, Rate(0, 0))
     apart = dict.fromkeys(PROCESSES, Rate(0, 0))
     with opened() as place:
-        for _ in range(max(2, effort.samples // 20)):
+        for _ in range(max(2, effort.samples // 40)):
             for count in PROCESSES:
-                shared[count] = _best(shared[count], _rate(lambda: _shared_loop(place), count, seconds))
-                apart[count] = _best(apart[count], _rate(_lone_loop, count, seconds))
+                shared[count] = _best(shared[count], _rate(lambda: _shared_loop(place), count))
+                apart[count] = _best(apart[count], _rate(_lone_loop, count))
     return [_row(count, shared, apart) for count in PROCESSES[1:]]
 
 
@@ -71,21 +71,21 @@ def _row(count: int, shared: dict[int, Rate], apart: dict[int, Rate]) -> Row:
     )
 
 
-def _rate(make_loop: Callable[[], Callable[[int], object]], count: int, seconds: float) -> Rate:
+def _rate(make_loop: Callable[[], Callable[[int], object]], count: int) -> Rate:
     words = memoryview(mmap.mmap(-1, count * WORDS * 8)).cast("Q")
     start_s = time.monotonic() + SETTLE_S
-    pids = [spawn(functools.partial(_hit, make_loop, words[n * WORDS :], start_s, seconds)) for n in range(count)]
+    pids = [spawn(functools.partial(_hit, make_loop, words[n * WORDS :], start_s)) for n in range(count)]
     reap(pids)
     hits, cpu_ns = sum(words[HITS::WORDS]), sum(words[CPU_NS::WORDS])
-    return Rate(hits / seconds, hits / (cpu_ns / 1e9))
+    return Rate(hits / SECONDS, hits / (cpu_ns / 1e9))
 
 
-def _hit(make_loop: Callable[[], Callable[[int], object]], words: memoryview, start_s: float, seconds: float) -> None:
+def _hit(make_loop: Callable[[], Callable[[int], object]], words: memoryview, start_s: float) -> None:
     loop = make_loop()
     loop(BATCH)
     time.sleep(max(0.0, start_s - time.monotonic()))
     cpu_ns, hits = time.process_time_ns(), 0
-    while time.monotonic() < start_s + seconds:
+    while time.monotonic() < start_s + SECONDS:
         loop(BATCH)
         hits += BATCH
     words[HITS], words[CPU_NS] = hits, time.process_time_ns() - cpu_ns

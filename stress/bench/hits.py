@@ -21,6 +21,8 @@ VALUES: dict[str, Any] = {
     "list of 200 dicts": [{"id": number, "name": f"user {number}", "active": True} for number in range(200)],
 }
 IMMUTABLE = "int"
+DECODING_TURNS = 3
+"""The difference of two long times needs more samples than their ratio."""
 
 Times = dict[str, float]
 
@@ -82,7 +84,8 @@ def _race_of(value: Any, others: dict[str, rivals.Decorator], storage: str, effo
         candidates[name] = loop_of("call(7)", call=function)
     if storage != "memory" and not codec.is_immutable(value):
         candidates["decode"] = loop_of("decode(packed)", decode=codec.decode, packed=codec.encode(value, label="value"))
-    return race(candidates, effort)
+    turns = DECODING_TURNS if "decode" in candidates else 1
+    return race(candidates, effort._replace(samples=effort.samples * turns))
 
 
 def _extras(effort: Effort) -> Times:

@@ -11,9 +11,7 @@ from stress.bench.table import Row, compare, limit
 from stress.bench.timing import Effort, sample_ns
 from zoocache import cacheable
 
-CALLS = 1000
-SLOW_CALLS = 50
-SLOW = "diskcache"
+MOST_CALLS = 1000
 
 
 def rows(effort: Effort) -> list[Row]:
@@ -35,14 +33,21 @@ def _measure(place: Place, effort: Effort) -> dict[str, float]:
         name: decorate(get) for name, decorate in {**rivals.in_memory(), **rivals.on_disk(place.directory)}.items()
     }
     functions["zoocache"] = cacheable(deps=lambda key: f"user:{key}")(get)
-    best = dict.fromkeys([*functions, "function"], float("inf"))
+    functions["function"] = get
     fresh = itertools.count(1)
+    calls = {name: _calls_for(function, fresh, effort.sample_s) for name, function in functions.items()}
+    best = dict.fromkeys(functions, float("inf"))
     for _ in range(effort.samples):
-        best["function"] = min(best["function"], _sample(get, fresh, CALLS))
         for name, function in functions.items():
-            best[name] = min(best[name], _sample(function, fresh, SLOW_CALLS if name == SLOW else CALLS))
+            best[name] = min(best[name], _sample(function, fresh, calls[name]))
     itself = best.pop("function")
     return {name: nanoseconds - itself for name, nanoseconds in best.items()}
+
+
+def _calls_for(function: Any, fresh: itertools.count[int], sample_s: float) -> int:
+    """How many calls make a sample."""
+    least_ns = min(_sample(function, fresh, 10) for _ in range(10))
+    return min(MOST_CALLS, max(4, round(sample_s * 1e9 / least_ns)))
 
 
 def _sample(function: Any, fresh: itertools.count[int], calls: int) -> float:

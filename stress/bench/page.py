@@ -14,7 +14,9 @@ _TEXT = """\
 # Benchmarks
 
 One run of `make bench` (which is `python -m stress bench`; `--write docs/benchmarks.md` makes this page), beside
-other caches that were measured in the same minutes. {system}.
+other caches that were measured in the same minutes.
+
+{system}.
 
 Each figure is the least of many samples, and the candidates of a comparison took turns: other work of the machine only
 ever adds time. The ratios are what counts; the microseconds are this machine's. A ratio is zoocache's time divided by
@@ -28,10 +30,10 @@ What is measured:
   off.
 - **seq moved before each**: the host saw an invalidation of something else before every single call.
 - **miss**: a call with an argument that nobody had before, less the time of the function itself.
-- **invalidate**: one call, right after all the entries below the tag were computed anew. diskcache's `evict` drops the
-  entries of a tag one by one.
+- **invalidate**: the least of thirty calls after all the entries below the tag were computed anew; *the first* is the
+  least of the first ones. diskcache's `evict` drops the entries of a tag one by one.
 - **tags**: all of them were invalidated once, so the trie holds a node for each. *the same* is one tag again and again,
-  *any* picks tags at random.
+  *any* picks tags at random. Processes of different minutes are compared by what a hit of `lru_cache` cost in each.
 - **hits of N processes**: together in one second, and *per CPU second* in a second of the processor's time, which other
   work on the machine does not shorten.
 - **private memory** leaves the segment and LMDB's map out.

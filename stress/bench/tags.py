@@ -18,7 +18,7 @@ FEW, MANY = 1_000, 1_000_000
 BYTES_A_TAG = 256
 AT_ONCE = 100
 SHUFFLED = 20_000
-HIT, SAME_RATIO = 1.05, 1.2
+HIT, SAME_RATIO = 1.1, 1.2
 """What "nothing" may amount to, for the noise; and the target of an invalidation."""
 
 
@@ -30,17 +30,20 @@ def rows(effort: Effort) -> list[Row]:
         size = 32 * 2**20 + count * BYTES_A_TAG
         times = measured("memory", functools.partial(_measure, count, effort), shm_size=size)
         found[count] = {name: min(value, found.get(count, times)[name]) for name, value in times.items()}
-    few, lots = found[FEW], found[many]
+    few, lots = found[FEW], _as_if_beside(found[many], found[FEW])
     beside = f"with {FEW} tags"
     return [
         compare(f"hit, memory, with {many} tags", lots["hit"], beside, few["hit"], HIT),
-        compare(
-            f"hit, memory, with {many} tags, seq moved before each", lots["moving"] - lots["moved"], beside,
-            few["moving"] - few["moved"], HIT,
-        ),
+        compare(f"hit, memory, with {many} tags, seq moved before each", lots["moving"], beside, few["moving"], HIT),
         compare(f"invalidate the same of {many} tags, memory", lots["same"], beside, few["same"], SAME_RATIO),
         compare(f"invalidate any of {many} tags, memory", lots["any"], beside, few["any"], SAME_RATIO),
     ]  # fmt: skip
+
+
+def _as_if_beside(times: dict[str, float], others: dict[str, float]) -> dict[str, float]:
+    """Times of another process, at another minute, as if the machine had been as fast as it was for these others."""
+    speed = others["lru_cache"] / times["lru_cache"]
+    return {name: value * speed for name, value in times.items()}
 
 
 @cacheable(deps=lambda key: f"shop:{key}")
@@ -59,8 +62,9 @@ def _measure(count: int, effort: Effort, _place: Place) -> dict[str, float]:
     words = runtime.engine().trie.words
     chance = random.Random(7)
     tags = itertools.cycle([_tag(chance.randrange(count)) for _ in range(SHUFFLED)])
-    return race(
+    times = race(
         {
+            "lru_cache": loop_of("call(7)", call=functools.lru_cache(maxsize=64)(_entry.__wrapped__)),
             "hit": loop_of("call(7)", call=_entry),
             "moved": loop_of(f"words[{H_SEQ}] += 1", words=words),
             "moving": loop_of(f"words[{H_SEQ}] += 1; call(7)", words=words, call=_entry),
@@ -69,3 +73,5 @@ def _measure(count: int, effort: Effort, _place: Place) -> dict[str, float]:
         },
         effort,
     )
+    times["moving"] -= times.pop("moved")
+    return times
