@@ -27,6 +27,7 @@ from zoocache import (
 )
 from zoocache._zoocache import Core
 from zoocache.engine import core
+from zoocache.shm.object import CURRENT_S
 from zoocache.storage import FOREVER, Life
 
 
@@ -39,6 +40,7 @@ def remove_segment(prefix: str) -> Callable[[], None]:
         assert found
         for path in found:
             path.unlink()
+        time.sleep(CURRENT_S)  # what was current so lately counts as current: nobody can be using a newer one yet
 
     return remove
 
