@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -52,6 +53,8 @@ def prepare(directory: str) -> None:
         StorageError: it cannot be made, is no directory, or is another user's.
     """
     try:
+        with contextlib.suppress(FileExistsError):  # apart, for makedirs gives its mode to the last one only
+            os.makedirs(os.path.dirname(directory), mode=0o700)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         found = os.stat(directory)
     except FileExistsError as error:
