@@ -61,8 +61,9 @@ def _seq_first() -> None:
 def _late_note() -> None:
     """The host's order is noted when a fill ends, not when it begins: what overtook it meanwhile is overlooked."""
 
-    def mutant(engine: Engine, *arguments: Any) -> Any:
-        return whole(engine, *(keeping.begin(engine) if isinstance(each, Begun) else each for each in arguments))
+    def mutant(engine: Engine, *arguments: Any, **named: Any) -> Any:
+        late = (keeping.begin(engine) if isinstance(each, Begun) else each for each in arguments)
+        return whole(engine, *late, **named)
 
     whole = _put(keeping, "land", mutant)
 
