@@ -26,6 +26,7 @@ class Flight:
     """One computation of one key.
 
     Attributes:
+        thread: the leader's; in one thread there may be many leaders that are tasks, and one that is not.
         kind: how it ended: VALUE, ERROR or ABANDONED; None while it is under way.
         payload: what the engine hands to followers with VALUE; the exception with ERROR. Stored before `kind`.
         overtaken: the key was set anew meanwhile: what comes of this is not kept.
@@ -33,10 +34,11 @@ class Flight:
         doubtful: it depends on something else that nobody here knows the tags of: what comes of it is not kept.
     """
 
-    __slots__ = ("doubtful", "key", "kind", "overtaken", "payload", "tags", "waits_for", "wakers")
+    __slots__ = ("doubtful", "key", "kind", "overtaken", "payload", "tags", "thread", "waits_for", "wakers")
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.thread = threading.get_ident()
         self.kind: Kind | None = None
         self.payload: Any = None
         self.overtaken = False

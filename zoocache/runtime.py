@@ -91,6 +91,10 @@ def _start() -> Engine:
             _hook()
             started = Engine(settings(), _open_store)
             started.report = _totals
+            quicker = running()  # a signal handler that interrupted this
+            if quicker is not None:
+                started.close()
+                return quicker
             _state.engine = started
         return _state.engine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -215,6 +216,31 @@ def test_patience_has_an_end(run: Drive) -> None:
     flights.end(flight, VALUE)
 
 
+def test_a_thread_does_not_wait_for_itself() -> None:
+    """A flight that the same thread leads, below on its stack, is not waited for."""
+    flights, flight = Flights(), Flight("k")
+    flights.join(flight)
+
+    def steps() -> Steps:
+        return (yield Follow(flights, flight, (), 1_000_000))
+
+    assert not drive(steps())
+    flights.end(flight, VALUE)
+    assert drive(steps())
+
+
+def test_recursion_in_a_fresh_context_is_found() -> None:
+    """A function that calls itself where its context does not reach is told of the recursion at once."""
+    zoocache.configure(flight_timeout=1_000_000)
+
+    @cacheable
+    def get() -> int:
+        return contextvars.Context().run(get)
+
+    with pytest.raises(zoocache.RecursiveFill):
+        get()
+
+
 # Locks that are taken.
 
 
@@ -251,6 +277,19 @@ def test_patiently_has_an_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyError):
         drive(patiently(fail))
     assert [] == tried
+
+
+def test_patiently_does_not_wait_for_its_own_thread() -> None:
+    """A lock that this very thread holds, below on its stack, is Busy at once."""
+    tried = []
+
+    def act() -> None:
+        tried.append(1)
+        invalidate("a")
+
+    with pytest.raises(Busy, match="this thread"):
+        runtime.engine().trie.segment.write(lambda: drive(patiently(act)))
+    assert [1] == tried
 
 
 def hold_lock(ready: int, go_on: int) -> None:

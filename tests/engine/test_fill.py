@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import types
+from typing import Any
 
 import pytest
 
 from tests.crowd import Runner
 from tests.forks import Forks
-from zoocache import InvalidDeps, InvalidTag, RecursiveFill, add_deps, cacheable
+from zoocache import InvalidDeps, InvalidTag, RecursiveFill, add_deps, cacheable, invalidate
 from zoocache.engine import fill as fills
 from zoocache.engine.fill import ACTIVE, Fill
 from zoocache.flight import Flight
@@ -126,6 +128,33 @@ def test_tasks_inherit_the_fill() -> None:
 
     go_on = asyncio.Event()
     assert (True, True) == asyncio.run(main())
+
+
+def test_a_coroutine_that_is_collected_inside_another_fill() -> None:
+    """A call that was thrown away half-way, and ends while something else is computed, takes that none of its tags."""
+
+    @cacheable
+    async def abandoned() -> None:
+        await suspended()
+
+    @types.coroutine
+    def suspended() -> Any:
+        yield
+
+    @cacheable
+    def get() -> int:
+        half_way.pop().close()
+        add_deps("late:x")
+        runs.append(1)
+        return len(runs)
+
+    runs: list[int] = []
+    half_way = [abandoned()]
+    contextvars.copy_context().run(half_way[0].send, None)
+    assert (1, None, set()) == (get(), fills.inside(), ACTIVE)
+    invalidate("late")
+    half_way.append(abandoned())
+    assert 2 == get()
 
 
 def test_leaving_in_another_context() -> None:

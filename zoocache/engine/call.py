@@ -158,6 +158,8 @@ def _obtain_on_host(engine: Engine, call: Call, flight: Flight, inside: Fill | N
         if claim is None:
             break
         if not leading:
+            if host.is_mine(claim) and not host.needs_heir(claim, clock.up_ms(), _overdue_ms(engine)):
+                break  # who is asked for it here already was given up, or is interrupted below this very frame
             leading = yield from _follow_on_host(engine, trie, claim, flight)
         if leading:
             return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
@@ -187,6 +189,10 @@ def _under_lock(engine: Engine, trie: Trie, action: Callable[[], T], otherwise: 
     return otherwise
 
 
+def _overdue_ms(engine: Engine) -> int:
+    return round(engine.settings.flight_timeout * 1000)
+
+
 def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) -> Steps[bool]:
     """Wait for the leader in another process; whether this one has become the leader in its place.
 
@@ -194,7 +200,7 @@ def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) ->
     """
     host = trie.segment.claims
     host.join(claim)
-    overdue_ms = round(engine.settings.flight_timeout * 1000)
+    overdue_ms = _overdue_ms(engine)
     start_s = probed_s = time.monotonic()
     while (state := host.state(claim)) == claims.RUNNING and engine.trie is trie:
         now_s = time.monotonic()

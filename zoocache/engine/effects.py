@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from zoocache.engine import fill as fills
 from zoocache.errors import Busy
 from zoocache.flight import Flight, Flights
-from zoocache.shm.lock import DEFAULT_TIMEOUT_S, at_once, pauses
+from zoocache.shm.lock import DEFAULT_TIMEOUT_S, Inside, at_once, pauses
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,7 +72,11 @@ class Follow:
         self._patience_s = patience_s
 
     def block(self) -> bool:
-        """In a thread."""
+        """In a thread. One that this very thread leads, below this frame, would never end while it is waited for: a
+        signal handler or a finalizer has interrupted the leader, or the function calls itself in a fresh context."""
+        if self._flight.thread == threading.get_ident():
+            fills.refuse_flight(self._flight)
+            return self._flight.kind is not None
         bell = threading.Lock()
         bell.acquire()
         if not self._flights.wait(self._flight, bell.release, self._inside):
@@ -176,6 +181,8 @@ def patiently(action: Callable[[], T]) -> Steps[T]:
     for pause_s in pauses():
         try:
             return at_once(action)
+        except Inside:
+            raise
         except Busy:
             if time.monotonic() >= deadline_s:
                 raise

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from typing import NoReturn
 
 from zoocache import deps as dependencies
 from zoocache.errors import RecursiveFill
@@ -73,12 +74,25 @@ def refuse_recursion(key: str, inside: Fill | None) -> None:
     Raises:
         RecursiveFill: `key` is being computed by a fill that the caller runs inside.
     """
-    for fill in chain(inside):
-        if fill.key == key:
-            raise RecursiveFill(
-                f"{key} needs its own value to compute it; a cached function cannot call itself with the same "
-                "arguments (use bypass() for a deliberate recursion)"
-            )
+    if any(fill.key == key for fill in chain(inside)):
+        _refuse(key)
+
+
+def refuse_flight(flight: Flight) -> None:
+    """Stop a thread that would wait for a flight of its own, if the function of that is running.
+
+    Raises:
+        RecursiveFill: it is.
+    """
+    if any(fill.flight is flight for fill in ACTIVE.copy()):
+        _refuse(flight.key)
+
+
+def _refuse(key: str) -> NoReturn:
+    raise RecursiveFill(
+        f"{key} needs its own value to compute it; a cached function cannot call itself with the same arguments (use "
+        "bypass() for a deliberate recursion)"
+    )
 
 
 def enter(fill: Fill) -> None:
@@ -95,15 +109,16 @@ def leave(fill: Fill, outer: Fill | None) -> None:
         outer: what `inside` said before it was entered.
 
     They are handed on whether the function returned or raised: a caller that catches the exception depends on what
-    the failed call had looked at. The variable is set, not reset by its token: a task that is collected late may end
-    in another context.
+    the failed call had looked at. The variable is set only where it is this fill's, and not reset by a token: a
+    coroutine that was thrown away ends when it is collected, in whatever context, perhaps inside another fill.
     """
     parent = fill.parent
     if parent is not None and not parent.done:
         parent.tags.update(fill.tags)
         parent.doubtful |= fill.doubtful
     fill.done = True
-    _current.set(outer)
+    if _current.get() is fill:
+        _current.set(outer)
     ACTIVE.discard(fill)
 
 

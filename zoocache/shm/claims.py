@@ -175,7 +175,8 @@ class Claims:
             points.reach("claim.inherited")
         return True
 
-    def _is_mine(self, claim: Claim) -> bool:
+    def is_mine(self, claim: Claim) -> bool:
+        """Whether the flight is under way and led by this process."""
         words = self._words
         return (
             self._slots.owner != 0
@@ -186,7 +187,7 @@ class Claims:
 
     def end(self, claim: Claim) -> None:
         """The value is there (or there will be none); who waited looks for it. The owner alone."""
-        if self._is_mine(claim):
+        if self.is_mine(claim):
             self._words[claim.at + C_STATE] = FREE
             if points.ARMED:
                 points.reach("claim.ended")
@@ -194,7 +195,7 @@ class Claims:
     def fail(self, claim: Claim, text: bytes, up_ms: int) -> None:
         """The flight raised; leave `text` (cut to CLAIM_TEXT_BYTES) to those who waited. The owner alone."""
         words = self._words
-        if not self._is_mine(claim):
+        if not self.is_mine(claim):
             return
         text = text[:CLAIM_TEXT_BYTES]
         start = (claim.at + C_TEXT) * WORD

@@ -67,6 +67,10 @@ class Gate(Protocol):
         """Give a token."""
 
 
+class Inside(Busy):
+    """The lock is held by this very thread, below the frame that asks: no waiting would help."""
+
+
 class Lock:
     """A lock among the processes and threads of a host; see the head of this file.
 
@@ -126,7 +130,7 @@ class Lock:
             description = self._opened()
         fd = description.fd
         if self._threads._is_owned():  # type: ignore[attr-defined]  # as threading.Condition does
-            raise Busy(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
+            raise Inside(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
         try:
             try:
                 self._enter(fd)
