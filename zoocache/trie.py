@@ -120,6 +120,10 @@ class Trie:
         """The host's moment."""
         return self.words[H_SEQ]
 
+    def is_live(self) -> bool:
+        """Whether nobody has retired the segment. No lock: the state is the first word that `retire` stores."""
+        return self.words[H_STATE] == LIVE
+
     # Reading: without a lock on x86-64, see shm/tables.py.
 
     def look(self, paths: Iterable[Words], since: int) -> Sight | None:

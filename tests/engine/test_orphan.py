@@ -13,8 +13,9 @@ import zoocache
 from tests.children import Children
 from tests.crowd import Runner, followers_elsewhere, until
 from zoocache import runtime
-from zoocache.engine import core
+from zoocache.engine import core, keeping
 from zoocache.shm import identity
+from zoocache.storage import FOREVER
 from zoocache.trie import Trie
 
 
@@ -110,3 +111,37 @@ def test_threads_on_a_segment_that_is_removed_again_and_again(prefix: str) -> No
         sys.setswitchinterval(before)
     zoocache.invalidate("t:0")
     assert runtime.engine().trie.segment.is_current()
+
+
+def test_a_retired_segment_is_let_go_of_at_once(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When somebody else retires the segment, the next call attaches anew, however lately this process looked: whoever
+    stayed would fill on a segment to which no invalidation comes any more, and keep that.
+    """
+    monkeypatch.setattr(core, "LOOK_S", 3600.0)
+    zoocache.configure(prefix=prefix, shm_size=256 * 1024)
+    runs: list[int] = []
+
+    @zoocache.cacheable(deps="a")
+    def get() -> int:
+        runs.append(1)
+        return len(runs)
+
+    assert 1 == get()
+    retired = runtime.engine().trie.segment
+    object_file(prefix).unlink()
+    retired.retire()
+    assert 2 == get()
+    assert runtime.engine().trie.segment is not retired
+    zoocache.invalidate("a")
+    assert 3 == get()
+
+
+def test_nothing_is_held_on_a_retired_segment(prefix: str) -> None:
+    """What was filled after the segment was retired does not become a live object, though seq stands still there."""
+    zoocache.configure(prefix=prefix, shm_size=256 * 1024)
+    engine = runtime.engine()
+    engine.trie.segment.retire()
+    begun = keeping.begin(engine)
+    live = keeping.land(engine, "get()", "key", 1, ("a",), FOREVER, begun, share=False)
+    keeping.hold_new(engine, live)
+    assert engine.lives.get("key") is None

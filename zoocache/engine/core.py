@@ -108,12 +108,12 @@ class Engine:
             orphan.segment.leave()
 
     def look_around(self) -> None:
-        """In passing, now and then: is the segment still the host's, and how are we doing."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s < LOOK_S:
+        """In passing: is the segment still the host's, and how are we doing. Now and then, or if it was retired: to
+        those who stay on a retired segment nobody tells anything any more."""
+        now_s, trie = time.monotonic(), self.trie
+        if now_s - self._looked_s < LOOK_S and trie.is_live():
             return
         self._looked_s = now_s
-        trie = self.trie
         if not trie.segment.is_current():
             trie.segment.retire()
             self.reattach(trie)

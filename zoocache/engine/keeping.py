@@ -108,6 +108,8 @@ def hold(engine: Engine, live: Live, left_s: float | None, oldest_in_s: float | 
         if sight is None:
             return
         live.sight = sight
+    elif not trie.is_live():  # retired before the fill began: its seq stands still, whatever happens on the host
+        return
     if left_s is not None:
         set_life(live, left_s, oldest_in_s)
     engine.lives.keep(live, seq)
