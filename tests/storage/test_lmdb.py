@@ -148,7 +148,7 @@ def test_the_largest_value_fits(place: Path) -> None:
     assert large == body(store, "large")
 
 
-@pytest.mark.parametrize("sizes", [(0, 200), (1000, 1500), (0, 30_000), (90_000, 110_000)])
+@pytest.mark.parametrize("sizes", [(0, 200), (1000, 1500), (0, 20_000), (40_000, 60_000)])
 def test_a_full_map_makes_room(place: Path, sizes: tuple[int, int]) -> None:
     """More than fits can be saved: the oldest give way, the last is there, and the store does not begin anew."""
     store = LmdbStore(place, map_size=2 * MIB)
@@ -156,7 +156,7 @@ def test_a_full_map_makes_room(place: Path, sizes: tuple[int, int]) -> None:
     epoch = store.stamp().epoch
     total = 0
     keys: dict[str, int] = {}
-    while total < 5 * MIB:
+    while total < 4 * MIB:
         key = f"k{len(keys)}"
         value = key.encode() + bytes(chance.randint(*sizes))
         assert save(store, key, f"t:{key}", body=value)
@@ -165,10 +165,11 @@ def test_a_full_map_makes_room(place: Path, sizes: tuple[int, int]) -> None:
         total += 200 + len(value)
     found = in_store(store, list(keys))
     assert store.count() == len(found)
-    assert len(keys) // 12 < len(found) < len(keys)
+    assert len(found) < len(keys)
+    assert sum(len(body(store, key) or b"") + 200 for key in found) > MIB // 3
     assert sum(keys[key] for key in found) / len(found) > len(keys) / 2
     assert epoch == store.stamp().epoch
-    assert 2 * MIB >= disk_bytes(place)
+    assert 2 * MIB + MIB // 2 >= disk_bytes(place)
 
 
 def test_entries_that_die_make_room_first(place: Path) -> None:

@@ -18,9 +18,9 @@ the entries under the store's own lock, an invalidation one of the numbers: howe
 full they are, it costs the same. LMDB runs without fsync: a killed process loses nothing, and what a power cut may have
 torn is dropped.
 
-A save does little more than its put. One in a few looks whether the file has grown into its reserve, and, if entries
-expire here, drops the expired among the next few: more often where it finds some. What was read is noted in memory, and
-written down by a later save, only where entries are evicted.
+A save does little more than its put. One in a few looks whether too many pages are in use, and evicts; one in a few, if
+entries expire here, drops the expired among the next ones, more often where it finds some. What was read is noted in
+memory, and written down by a later save, only where entries are evicted.
 
 What guards what: the words of `LmdbStore` that count saves, notes and sweeps are hints of this process, changed by
 single steps; a lost one costs nothing but a worse choice.
@@ -47,6 +47,7 @@ from zoocache.storage.lmdb_access import Access
 from zoocache.storage.lmdb_environment import LARGEST, Attached
 from zoocache.storage.lmdb_files import directory_of
 from zoocache.storage.lmdb_numbers import Damaged, Sight
+from zoocache.storage.lmdb_table import Table
 from zoocache.storage.record import NEVER, entry_size
 
 MIN_MAP_SIZE = 1 << 20
@@ -58,7 +59,7 @@ _SELDOM = 64
 """So many saves may pass between two sweeps that found nothing to drop."""
 
 _NUMBERS_OFTEN = 64
-"""The same for invalidations of all processes together."""
+"""One in so many invalidations, of all processes together, looks whether there are too many numbers."""
 
 _LEAST_BYTES = 1 << 14
 """What is freed at least, where there is too little room."""
@@ -156,36 +157,38 @@ class LmdbStore:
                 txn, sight, digest, paths, n, key_n, body, life, now
             )
             if kept:
-                self._tend(txn, sight, digest, size, life, now)
+                self._tend(txn, sight, attached.entries, digest, size, life, now)
             return kept
 
         return bool(access.write_entries(now, put))
 
-    def _tend(self, txn: Any, sight: Sight, saved: bytes, size: int, life: Life, now: Now) -> None:
+    def _tend(
+        self, txn: Any, sight: Sight, table: Table, saved: bytes, size: int, life: Life, now: Now
+    ) -> None:  # fmt: skip
         """What a save does for others, in its own transaction, and mostly is nothing."""
         saves = self._saves
         self._saves = saves + 1
         if self._used:
             lmdb_entries.mark_used(txn, self._marks())
         if self._max_entries is not None:
-            lmdb_room.limit(txn, sight, self._max_entries, now, saved)
+            lmdb_room.limit(txn, sight, self._max_entries, table.page_bytes, now, saved)
         if saves >= self._next_sweep and life != FOREVER:
-            self._sweep(txn, now)
+            self._sweep(txn, table.page_bytes, now)
         if saves % _OFTEN == 0 or size > _LEAST_BYTES:
-            self._make_room(txn, sight, now)
+            self._make_room(txn, sight, table, now)
 
-    def _sweep(self, txn: Any, now: Now) -> None:
-        self._hand, dropped = lmdb_room.sweep(txn, self._hand, now)
+    def _sweep(self, txn: Any, page_bytes: int, now: Now) -> None:
+        self._hand, dropped = lmdb_room.sweep(txn, self._hand, page_bytes, now)
         self._pause = _OFTEN if dropped else min(2 * self._pause, _SELDOM)
         self._next_sweep = self._saves + self._pause
 
-    def _make_room(self, txn: Any, sight: Sight, now: Now) -> None:
+    @staticmethod
+    def _make_room(txn: Any, sight: Sight, table: Table, now: Now) -> None:
         """Evict while there is too little room left."""
-        table = self._access.last_here().entries
         over = lmdb_entries.size_bytes(txn) - table.full
         if over > 0:
             table.is_full = True
-            lmdb_room.evict(txn, sight, max(over, _LEAST_BYTES), now)
+            lmdb_room.evict(txn, sight, max(over, _LEAST_BYTES), table.page_bytes, now)
 
     def _too_large(self, attached: Attached, size: int, whole_size: int) -> StorageIsFull:
         return StorageIsFull(

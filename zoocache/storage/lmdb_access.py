@@ -13,8 +13,8 @@ under a new epoch, which needs no room: an invalidation is never lost.
 Room is made before it is needed, because LMDB needs some to make some: entries are evicted while the pages in use are
 more than three quarters of the map, and the older half of the numbers is dropped when there are too many of them.
 
-What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. Whether a
-table is full is a hint, set by a single store.
+What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. Whether a table is full
+is a hint, set by a single store.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import lmdb
 from zoocache import clock
 from zoocache.clock import Now
 from zoocache.errors import StorageError, ZooCacheError
-from zoocache.storage import lmdb_entries, lmdb_room
+from zoocache.storage import lmdb_entries
 from zoocache.storage import lmdb_environment as environments
 from zoocache.storage import lmdb_locked as locked
 from zoocache.storage.lmdb_environment import DAMAGE, Attached, Unbuilt
@@ -204,7 +204,7 @@ class Access:
     # When there is no room.
 
     def _write_with_fewer(self, now: Now | None, action: Callable[[Any, Sight], T]) -> T | None:
-        self.last_here().entries.env.reader_check()  # a reader that was killed pins what was dropped since
+        self.read(_forget_dead_readers)
         done: T
         for rounds in ROUNDS:
             time.sleep(rounds / 1000)
@@ -235,7 +235,7 @@ class Access:
 
     def _evict(self, rounds: int, now: Now | None) -> None:
         for _ in range(rounds):
-            if not self._try(locked.in_entries, lambda txn, sight: lmdb_room.evict(txn, sight, GOAL_BYTES, now)):
+            if not self._try(locked.evict, GOAL_BYTES, now):
                 return
 
     def _overtake_all(self, error: _NoRoom) -> None:
@@ -260,7 +260,7 @@ class Access:
     def recover(self, error: OSError | lmdb.Error | Damaged, attached: Attached) -> None:
         """After an error: make another try worth while, or raise what the caller must know."""
         if isinstance(error, _DAMAGED):
-            attached.lock.try_run(locked.dispose, attached, f"it is damaged ({error})", True)
+            self._set_aside(error, attached)
         elif isinstance(error, lmdb.ReadersFullError):
             self._free_readers(attached, error)
         elif isinstance(error, lmdb.PanicError) or "closed" in str(error):
@@ -269,8 +269,16 @@ class Access:
         elif isinstance(error, OSError) or not isinstance(error, (lmdb.BadRslotError, lmdb.BadTxnError)):
             raise environments.any_trouble(self.directory, error) from error
 
+    def _set_aside(self, error: Exception, attached: Attached) -> None:
+        try:
+            attached.lock.try_run(locked.dispose, attached, f"it is damaged ({error})", True)
+        except ZooCacheError:
+            raise
+        except OSError as stuck:
+            raise trouble(self.directory, stuck) from error
+
     def _free_readers(self, attached: Attached, error: Exception) -> None:
-        if not attached.entries.env.reader_check() + attached.numbers.env.reader_check():
+        if not _forget_dead_readers(attached):
             raise StorageError(
                 f"lmdb storage {self.directory}: {MAX_READERS} readers are at work, more than it has room "
                 "for; use fewer processes, or several prefixes"
@@ -302,6 +310,11 @@ class Access:
                 attached.lock.try_run(locked.mark_clean, attached, last_txns)
         except (lmdb.Error, OSError) as error:
             log.warning("zoocache: %s could not be synced, a power cut will empty it: %s", self.directory, error)
+
+
+def _forget_dead_readers(attached: Attached) -> int:
+    """Clear the slots of readers that were killed, which keep what was dropped since from being used; how many."""
+    return attached.entries.env.reader_check() + attached.numbers.env.reader_check()
 
 
 def _is_about_room(error: Exception) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from zoocache.clock import Now
 from zoocache.shm import points
-from zoocache.storage import lmdb_entries, lmdb_numbers
+from zoocache.storage import lmdb_entries, lmdb_numbers, lmdb_room
 from zoocache.storage.lmdb_environment import Attached
 from zoocache.storage.lmdb_files import WORD_MARK
 from zoocache.storage.lmdb_numbers import Sight
@@ -99,6 +99,12 @@ def set_anew(attached: Attached, digest: bytes, paths: Sequence[bytes], n: int, 
     if Sight(attached.numbers.begin()).is_overtaken(paths, n):
         return 0
     return overtake(attached, (digest,), now)
+
+
+def evict(attached: Attached, goal_bytes: int, now: Now | None) -> int:
+    """Evict so many bytes' worth of entries; how many they were."""
+    page_bytes = attached.entries.page_bytes
+    return in_entries(attached, lambda txn, sight: lmdb_room.evict(txn, sight, goal_bytes, page_bytes, now))
 
 
 def clear_entries(attached: Attached) -> None:

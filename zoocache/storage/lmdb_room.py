@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from zoocache.clock import Now
@@ -20,17 +20,12 @@ from zoocache.storage.lmdb_entries import LIFE, count, drop, is_expired, read_ow
 from zoocache.storage.lmdb_numbers import SCANNED, Sight
 from zoocache.storage.record import PATH_SIZE, Bytes, Head, head, touch
 
-SWEPT = 32
-"""How many neighbours a save looks at when it is its turn to drop the expired."""
-
 RUN = 64
-"""To make room, so many neighbours are looked at."""
+"""So many neighbours are looked at in one transaction, to drop most of them. Fewer if they fill too many pages for the
+table, because LMDB writes a new copy of each page that loses one."""
 
-MOST = RUN * 3 // 4
-"""So many of them may go at once: LMDB joins pages, and so frees one, where they are less than a quarter full."""
-
-EVICTED = 64
-"""The most entries that one transaction evicts because there are too many: the older half of twice as many."""
+_IN_PAGE = 2000
+"""What is larger than this LMDB puts into pages of its own, which are freed without a copy."""
 
 
 def _from(cursor: Any) -> Iterator[tuple[bytes, Bytes]]:
@@ -38,14 +33,15 @@ def _from(cursor: Any) -> Iterator[tuple[bytes, Bytes]]:
     return ((bytes(key), entry) for key, entry in cursor.iternext() if len(key) == PATH_SIZE)
 
 
-def _run(txn: Any, start: bytes, length: int) -> list[tuple[bytes, Bytes]]:
-    """So many entries from `start` on, going round."""
+def _run(txn: Any, start: bytes, length: int, page_bytes: int) -> list[tuple[bytes, Bytes]]:
+    """So many entries from `start` on, going round, or as many as fill so many bytes of shared pages."""
     cursor = txn.cursor()
     run = list(islice(_from(cursor), length)) if cursor.set_range(start) else []
     if len(run) < length and cursor.first():
         end = run[0][0] if run else start
         run += [each for each in islice(_from(cursor), length - len(run)) if each[0] < end]
-    return run
+    filled = accumulate(len(entry) if len(entry) < _IN_PAGE else 0 for _, entry in run)
+    return [each for each, so_far in zip(run, filled, strict=True) if so_far <= page_bytes]
 
 
 def _is_gone(txn: Any, sight: Sight, digest: bytes, entry: Bytes, found: Head | None, now: Now | None) -> bool:
@@ -57,18 +53,19 @@ def _is_gone(txn: Any, sight: Sight, digest: bytes, entry: Bytes, found: Head | 
     )
 
 
-def sweep(txn: Any, start: bytes, now: Now) -> tuple[bytes, int]:
+def sweep(txn: Any, start: bytes, page_bytes: int, now: Now) -> tuple[bytes, int]:
     """Drop the expired among the next few entries.
 
     Args:
         txn: writing.
         start: where the hand stands.
+        page_bytes: how much of the pages it may look at.
         now: this moment.
 
     Returns:
         Where the hand stands now, and how many were dropped.
     """
-    run = _run(txn, start, SWEPT)
+    run = _run(txn, start, RUN // 2, page_bytes)
     gone = []
     for digest, entry in run:
         found = head(entry)
@@ -78,11 +75,15 @@ def sweep(txn: Any, start: bytes, now: Now) -> tuple[bytes, int]:
     return (run[-1][0] + b"\0" if run else b""), len(gone)
 
 
-def evict(txn: Any, sight: Sight, goal_bytes: int, now: Now | None) -> int:
-    """Drop entries of a random run until so many bytes are free, but leave a quarter of it; returns how many."""
-    gone, living = _aged(txn, sight, _run(txn, os.urandom(PATH_SIZE), RUN), now)
+def evict(txn: Any, sight: Sight, goal_bytes: int, page_bytes: int, now: Now | None) -> int:
+    """Drop entries of a random run until so many bytes are free; returns how many.
+
+    A quarter of it stays: LMDB joins pages, and so frees one, where they are less than a quarter full.
+    """
+    run = _run(txn, os.urandom(PATH_SIZE), RUN, page_bytes)
+    gone, living = _aged(txn, sight, run, now)
     freed = sum(size for _, size, _ in gone)
-    for each in living[: max(0, MOST - len(gone))]:
+    for each in living[: max(1, len(run) * 3 // 4) - len(gone)]:
         if freed >= goal_bytes:
             break
         freed += each[1]
@@ -91,17 +92,16 @@ def evict(txn: Any, sight: Sight, goal_bytes: int, now: Now | None) -> int:
     return len(gone)
 
 
-def limit(txn: Any, sight: Sight, most: int, now: Now, keep: bytes) -> None:
+def limit(txn: Any, sight: Sight, most: int, page_bytes: int, now: Now, keep: bytes) -> None:
     """Evict down to `most` entries, and some more so that not every save has to; `keep` is a digest that stays.
 
     Where there are too many by far, because the limit was lowered, each save evicts as many as one transaction may.
     """
     over = count(txn) - most
     if over > 0:
-        want = min(EVICTED, over + most // 16)
-        run = [each for each in _run(txn, os.urandom(PATH_SIZE), max(2 * want, RUN)) if each[0] != keep]
+        run = [each for each in _run(txn, os.urandom(PATH_SIZE), 2 * RUN, page_bytes) if each[0] != keep]
         gone, living = _aged(txn, sight, run, now)
-        gone += living[: max(0, want - len(gone))]
+        gone += living[: max(0, min(RUN, over + most // 16) - len(gone))]
         drop(txn, [digest for _, _, digest in gone], evicted=True)
 
 

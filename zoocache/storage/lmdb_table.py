@@ -41,15 +41,17 @@ class Table:
         full: the bytes of its pages in use from which on something has to give way: three quarters. The rest is for the
             copies that LMDB writes of what it changes, and for gaps too small for a large value.
         is_full: whether it was found so full; then it stays worth while to note what is used.
+        page_bytes: of how many pages one transaction drops entries, to make room: LMDB copies each of them.
     """
 
-    __slots__ = ("__weakref__", "begin", "env", "full", "is_full", "main", "size")
+    __slots__ = ("__weakref__", "begin", "env", "full", "is_full", "main", "page_bytes", "size")
 
     def __init__(self, env: lmdb.Environment, size: int) -> None:
         self.env, self.begin, self.main = env, env.begin, env.open_db()
         self.size = size
         self.full = size * 3 // 4
         self.is_full = False
+        self.page_bytes = size // 16
 
 
 _present: weakref.WeakValueDictionary[tuple[int, int], Table] = weakref.WeakValueDictionary()
