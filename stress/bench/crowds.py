@@ -1,7 +1,8 @@
-"""Crowds: how many times the hits of one process N of them have together, on one segment.
+"""Crowds: whether N processes on one segment have N times the hits of one, as long as there are cores for them.
 
-Beside them N processes that share nothing at all, with hits of `functools.lru_cache`: they tell how much of N times the
-machine has to give at this moment.
+That is: whether a second of CPU time brings as many hits as with one process. By the clock, they have what the
+machine has to give at this moment; processes that share nothing at all, with hits of `functools.lru_cache`, tell how
+much that is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from zoocache import cacheable
 PROCESSES = (1, 2, 4, 8)
 BATCH = 5_000
 NEAR = 0.9
-"""So much of what processes have that share nothing counts as all of it."""
+"""So much of what one process has counts as all of it."""
 SETTLE_S = 0.2
 SECONDS = 0.25
 HITS, CPU_NS, WORDS = 0, 1, 2
@@ -58,16 +59,15 @@ def _best(one: Rate, other: Rate) -> Rate:
 
 
 def _row(count: int, shared: dict[int, Rate], apart: dict[int, Rate]) -> Row:
-    own = shared[count].a_second / shared[1].a_second
-    possible = apart[count].a_second / apart[1].a_second
-    a_cpu_second = shared[count].a_cpu_second / shared[1].a_cpu_second
+    thrift = shared[count].a_cpu_second / shared[1].a_cpu_second
+    own, possible = (rates[count].a_second / rates[1].a_second for rates in (shared, apart))
     return Row(
-        f"hits of {count} processes, memory",
-        f"{times(own)} those of one ({shared[count].a_second / 1e6:.1f} million/s)",
-        f"lru_cache, nothing shared: {times(possible)}; per CPU second {times(a_cpu_second)}",
-        times(own / possible),
+        f"hits of {count} processes in a second of CPU time, memory",
+        f"{shared[count].a_cpu_second / 1e6:.2f} million",
+        f"1 process {shared[1].a_cpu_second / 1e6:.2f} million; by the clock {times(own)}, lru_cache {times(possible)}",
+        times(thrift),
         f"≥ {NEAR} x",
-        "yes" if own / possible >= NEAR else "no",
+        "yes" if thrift >= NEAR else "no",
     )
 
 

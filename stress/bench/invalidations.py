@@ -32,7 +32,7 @@ def rows(effort: Effort) -> list[Row]:
         table += [limit(what.format(below), again[below], most_ns) for below in sizes]
         most = sizes[-1]
         table.append(compare(what.format(most), again[most], "10 below", again[10], SAME))
-        table.append(compare(f"{what.format(most)}, the first", first[most], "10 below", first[10], SAME))
+        table.append(compare(f"{what.format(most)}, the first", first[most], "10 below", first[10]))
         table += [compare(what.format(below), again[below], "diskcache evict", evict[below]) for below in evict]
     return table
 

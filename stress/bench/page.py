@@ -31,11 +31,13 @@ What is measured:
 - **seq moved before each**: the host saw an invalidation of something else before every single call.
 - **miss**: a call with an argument that nobody had before, less the time of the function itself.
 - **invalidate**: the least of thirty calls after all the entries below the tag were computed anew; *the first* is the
-  least of the first ones. diskcache's `evict` drops the entries of a tag one by one.
-- **tags**: all of them were invalidated once, so the trie holds a node for each. *the same* is one tag again and again,
-  *any* picks tags at random. Processes of different minutes are compared by what a hit of `lru_cache` cost in each.
-- **hits of N processes**: together in one second, and *per CPU second* in a second of the processor's time, which other
-  work on the machine does not shorten.
+  least of the first ones, which find the processor's caches full of other things. diskcache's `evict` drops the
+  entries of a tag one by one.
+- **tags**: all of them were invalidated once, so the trie holds a node for each. *the same* is one tag again and
+  again, *any* picks tags at random. Processes of different minutes are compared by what a hit of `lru_cache` cost in
+  each.
+- **hits of N processes**: in a second of the processor's time, which other work on the machine does not shorten; *by
+  the clock* is how many times the hits of one process they had together, beside processes that share nothing at all.
 - **private memory** leaves the segment and LMDB's map out.
 
 {table}

@@ -24,6 +24,7 @@ record locks by fcntl (lost when any descriptor of the file is closed), posting 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -102,6 +103,12 @@ class Lock:
             self._description.close()
         self._description = None
         self._pid = os.getpid()
+
+    def open(self) -> None:
+        """Open the description now rather than at the first write: a process that drops its rights cannot any more
+        (what it could open as another user is closed to it in /proc). If it fails, the first write says so."""
+        with contextlib.suppress(OSError):
+            self._opened()
 
     def _opened(self) -> kernel.Description:
         """This process's own description of the locked file."""

@@ -78,6 +78,7 @@ class Segment:
         self.words = raw.cast("Q")
         gate = open_gate(name) if shared else None
         self.lock = Lock(self._open_again, gate, f"segment {name}", lock_timeout_s)
+        self.lock.open()
         self.tables = Tables(self.words, raw, self.layout)
         self.slots = Slots(self.words, self.layout, description)
         self.claims = Claims(self.words, raw, self.layout, self.slots)
@@ -168,6 +169,7 @@ class Segment:
             kernel.try_shared(own.fd, at.LOCK_ATTACHED)
             self.slots.after_fork(own)
             self._description = own
+            self.lock.open()
         except OSError as error:
             log.warning("zoocache: a forked child could not keep segment %s: %s; it attaches anew", self.name, error)
         finally:
