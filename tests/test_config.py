@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from datetime import timedelta
@@ -68,7 +67,7 @@ def test_each_option_is_taken(
 
 def test_every_option_is_tried_here() -> None:
     """No option is without its line in the table above; bus_url, which takes nothing yet, has a test of its own."""
-    assert {field.name for field in dataclasses.fields(Settings)} == {row[0] for row in GOOD} | {"bus_url"}
+    assert set(Settings._fields) == {row[0] for row in GOOD} | {"bus_url"}
 
 
 def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +89,8 @@ def test_a_wrong_variable_does_not_matter_where_an_argument_is_given(monkeypatch
 @pytest.mark.parametrize("text", ["", "  "])
 def test_an_empty_variable_is_not_set(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty variable leaves the default."""
-    for field in dataclasses.fields(Settings):
-        monkeypatch.setenv(f"ZOOCACHE_{field.name.upper()}", text)
+    for field in Settings._fields:
+        monkeypatch.setenv(f"ZOOCACHE_{field.upper()}", text)
     assert Settings() == settings_from()
 
 
@@ -193,7 +192,7 @@ def test_a_relative_path_is_absolute_from_then_on(tmp_path: Path, monkeypatch: p
     settings = settings_from(storage_url="lmdb://./cache")
     monkeypatch.chdir("/")
     assert "lmdb" == settings.storage_kind
-    assert tmp_path.resolve() / "cache" == settings.storage_path
+    assert str(tmp_path.resolve() / "cache") == settings.storage_path
     assert settings_from(storage_url=f"lmdb://{tmp_path}/other/../cache") == settings
 
 
@@ -224,7 +223,7 @@ def test_equal_settings_mean_the_same_cache() -> None:
 
 def test_settings_are_frozen() -> None:
     """Nobody changes settings that are in use."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         settings_from().prefix = "other"  # type: ignore[misc]
 
 

@@ -162,7 +162,7 @@ def test_configure_takes_what_the_settings_take() -> None:
     """Each option of the settings is an argument of `configure`; the first six in the order of the guide."""
     parameters = list(inspect.signature(configure).parameters)
     assert ["storage_url", "bus_url", "prefix", "default_ttl", "read_extend_ttl", "prune_after"] == parameters[:6]
-    assert set(parameters) == set(settings_from().__dataclass_fields__)
+    assert set(parameters) == set(settings_from()._fields)
 
 
 def test_configure_twice_with_the_same_settings() -> None:

@@ -11,9 +11,10 @@ listings: 48 bits of wall milliseconds, 16 bits of counter. Validity never depen
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import NamedTuple
+
+from zoocache.digests import blake2b
 
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _UP_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -41,7 +42,7 @@ def boot_id() -> int:
             text = file.read()
     except OSError:
         return 0
-    return int.from_bytes(hashlib.blake2b(text.strip(), digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(text.strip(), digest_size=8).digest(), "little")
 
 
 _boot = boot_id()

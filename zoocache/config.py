@@ -14,8 +14,6 @@ import os
 import re
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from zoocache.errors import ConfigError
@@ -47,8 +45,7 @@ UNSET: Final = Unset.UNSET
 """An option that was not given, where None would be a value."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """Checked settings. Made by `settings_from`; the fields are the options of `configure`.
 
     Attributes:
@@ -79,16 +76,19 @@ class Settings:
     flight_timeout: float = 30.0
     shm_size: int | None = None
 
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in self._asdict().items() if not name.endswith("_url")}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def storage_kind(self) -> str:
         """`memory` or `lmdb`."""
         return self.storage_url.partition("://")[0]
 
     @property
-    def storage_path(self) -> Path | None:
+    def storage_path(self) -> str | None:
         """Where an LMDB storage lies; None for memory."""
-        path = self.storage_url.partition("://")[2]
-        return Path(path) if path else None
+        return self.storage_url.partition("://")[2] or None
 
     @property
     def default_ttl_ms(self) -> int:

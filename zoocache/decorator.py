@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -18,6 +17,7 @@ from zoocache.engine.live import LIVE, THAW, VALUE, Entry
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import NotCacheable
 from zoocache.flight import Flight
+from zoocache.signature import is_coroutine_function, is_generator_function
 from zoocache.wrapper import Made, make
 
 P = ParamSpec("P")
@@ -156,11 +156,10 @@ def _version(version: object) -> str:
 
 def _decorate(fn: Callable[..., Any], options: Options) -> Any:
     refuse_uncacheable(fn)
-    is_async = inspect.iscoroutinefunction(fn)
+    is_async = is_coroutine_function(fn)
     spec = Spec(
         name=getattr(fn, "__qualname__", repr(fn)) + "()",
         stem=f"{options.namespace}{identity.function_identity(fn)}{options.version}",
-        names=(),
         invoke=fn,
         tags=options.deps if isinstance(options.deps, tuple) else (),
         ttl_s=options.ttl_s,
@@ -188,9 +187,9 @@ def refuse_uncacheable(fn: object) -> None:
     name = getattr(fn, "__qualname__", repr(fn))
     if isinstance(fn, classmethod | staticmethod | property):
         raise NotCacheable(f"{name}: put @{type(fn).__name__} above @cacheable, not below it")
-    if not callable(fn) or inspect.isclass(fn):
+    if not callable(fn) or isinstance(fn, type):
         raise NotCacheable(f"{name}: cacheable goes above a function, not above a {type(fn).__name__}")
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+    if is_generator_function(fn):
         raise NotCacheable(f"{name} is a generator function: what it yields is used up once; return a list instead")
 
 

@@ -20,10 +20,10 @@ from __future__ import annotations
 import re
 import reprlib
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import accumulate, chain
 from typing import NoReturn, TypeAlias
 
+from zoocache.digests import blake2b
 from zoocache.errors import InvalidDeps, InvalidTag
 
 Path: TypeAlias = bytes

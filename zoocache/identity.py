@@ -15,13 +15,13 @@ Whoever runs a program with another version of Python, or with -O, has other byt
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Callable
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+from zoocache.digests import blake2b
 from zoocache.errors import NotCacheable
 from zoocache.keys.tokens import token_of
 from zoocache.names import NAMELESS, is_loaded, module_name, name_of, namespace_name
@@ -80,7 +80,7 @@ def _identify(fn: FunctionType) -> str:
         text = _definition(fn, ())
     except _Incomparable:
         return _unshared(base, fn)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
     if home is None or _is_local(fn):
         return f"{base}#{digest}"
     return base if _definitions.setdefault(base, digest) == digest else f"{base}#{digest}"

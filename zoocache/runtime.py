@@ -59,7 +59,7 @@ def configure(**options: Any) -> None:
 
 def _difference(present: Settings, wanted: Settings) -> str:
     """The names of the options that differ; never their values, which may hold a password."""
-    names = [name for name in present.__dataclass_fields__ if getattr(present, name) != getattr(wanted, name)]
+    names = [name for name in present._fields if getattr(present, name) != getattr(wanted, name)]
     return ", ".join(names)
 
 

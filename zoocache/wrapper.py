@@ -36,10 +36,8 @@ one dict keyed by (type, value) pairs (three times slower than comparing the typ
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
-from inspect import Parameter
 from typing import Any
 
 from zoocache import keys
@@ -47,11 +45,20 @@ from zoocache.engine.fill import ACTIVE, inside
 from zoocache.engine.live import revalidate
 from zoocache.errors import NotCacheable
 from zoocache.shm.layout import H_SEQ
+from zoocache.signature import (
+    EMPTY,
+    KEYWORD_ONLY,
+    POSITIONAL_ONLY,
+    VAR_KEYWORD,
+    VAR_POSITIONAL,
+    Parameter,
+    parameters_of,
+)
 
 ROUND = 256
 """Hits between two looks around."""
 
-_STARS: dict[Any, str] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
+_STARS = {VAR_POSITIONAL: "*", VAR_KEYWORD: "**"}
 
 _TEMPLATE = """
 def make(_zoo_fn, _zoo_deps, _zoo_table, _zoo_again, _zoo_miss, _zoo_active, _zoo_now, _zoo_defaults):
@@ -163,7 +170,7 @@ def make(
     Raises:
         NotCacheable: a parameter has a name of ours.
     """
-    parameters = _parameters(fn)
+    parameters = parameters_of(fn)
     name = getattr(fn, "__qualname__", repr(fn))
     if any(parameter.name.startswith("_zoo_") for parameter in parameters):
         raise NotCacheable(f"{name}: parameters whose names begin with _zoo_ are taken; rename them")
@@ -182,19 +189,11 @@ def make(
     return Made(tuple(parameter.name for parameter in parameters), _kinds(parameters), parts)
 
 
-def _parameters(fn: Callable[..., Any]) -> list[Parameter]:
-    """The function's own parameters; what it wraps is not asked, for it may be called differently."""
-    try:
-        return list(inspect.signature(fn, follow_wrapped=False).parameters.values())
-    except (TypeError, ValueError):  # some builtins have none
-        return [Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)]
-
-
 def _kinds(parameters: list[Parameter]) -> tuple[int, bool]:
     """Where *args stands (-1: nowhere), and whether the last is **kwargs."""
     kinds = [parameter.kind for parameter in parameters]
-    rest = kinds.index(Parameter.VAR_POSITIONAL) if Parameter.VAR_POSITIONAL in kinds else -1
-    return rest, Parameter.VAR_KEYWORD in kinds
+    rest = kinds.index(VAR_POSITIONAL) if VAR_POSITIONAL in kinds else -1
+    return rest, VAR_KEYWORD in kinds
 
 
 def _source(parameters: list[Parameter], is_async: bool) -> str:
@@ -205,7 +204,7 @@ def _source(parameters: list[Parameter], is_async: bool) -> str:
     return _TEMPLATE.format(
         defaults="\n".join(
             f"    _zoo_default_{index} = _zoo_defaults[{index}]"
-            for index, p in enumerate(parameters) if p.default is not Parameter.empty
+            for index, p in enumerate(parameters) if p.default is not EMPTY
         ) or "    pass",
         round=ROUND,
         seq=H_SEQ,
@@ -223,18 +222,18 @@ def _source(parameters: list[Parameter], is_async: bool) -> str:
 
 def _declared(parameters: list[Parameter]) -> str:
     parts: list[str] = []
-    previous: Any = None
+    previous = -1
     for index, parameter in enumerate(parameters):
         kind = parameter.kind
-        if previous is Parameter.POSITIONAL_ONLY and kind is not Parameter.POSITIONAL_ONLY:
+        if previous == POSITIONAL_ONLY != kind:
             parts.append("/")
-        if kind is Parameter.KEYWORD_ONLY and previous not in (Parameter.KEYWORD_ONLY, Parameter.VAR_POSITIONAL):
+        if kind == KEYWORD_ONLY and previous not in (KEYWORD_ONLY, VAR_POSITIONAL):
             parts.append("*")
         stars = _STARS.get(kind, "")
-        default = "" if parameter.default is Parameter.empty else f"=_zoo_default_{index}"
+        default = "" if parameter.default is EMPTY else f"=_zoo_default_{index}"
         parts.append(f"{stars}{parameter.name}{default}")
         previous = kind
-    if previous is Parameter.POSITIONAL_ONLY:
+    if previous == POSITIONAL_ONLY:
         parts.append("/")
     return ", ".join(parts)
 
@@ -242,9 +241,9 @@ def _declared(parameters: list[Parameter]) -> str:
 def _type_checks(parameters: list[Parameter]) -> list[str]:
     checks = []
     for index, parameter in enumerate(parameters):
-        if parameter.kind is Parameter.VAR_POSITIONAL:
+        if parameter.kind == VAR_POSITIONAL:
             checks.append(f"_zoo_tuple(_zoo_map(_zoo_type, {parameter.name})) == _zoo_t{index}")
-        elif parameter.kind is not Parameter.VAR_KEYWORD:
+        elif parameter.kind != VAR_KEYWORD:
             checks.append(f"_zoo_type({parameter.name}) is _zoo_t{index}")
     return checks
 
@@ -252,6 +251,6 @@ def _type_checks(parameters: list[Parameter]) -> list[str]:
 def _passed(parameters: list[Parameter]) -> list[str]:
     passed = []
     for index, parameter in enumerate(parameters):
-        by_name = f"{parameter.name}=" if parameter.kind is Parameter.KEYWORD_ONLY else ""
+        by_name = f"{parameter.name}=" if parameter.kind == KEYWORD_ONLY else ""
         passed.append(f"{_STARS.get(parameter.kind, by_name)}_zoo_values[{index}]")
     return passed

@@ -11,8 +11,8 @@ from tests.structure.source import PACKAGE, SOURCES, Source
 
 FLOORS: tuple[set[str], ...] = (
     {
-        "_version", "errors", "config", "deps",
-        "names", "anatomy", "typetable", "keys", "identity",  # what a call is called
+        "_version", "errors", "config", "digests", "deps",
+        "names", "anatomy", "typetable", "keys", "identity", "signature",  # what a call is called
         "codec", "entry",  # what a value looks like outside
     },
     {"shm"},

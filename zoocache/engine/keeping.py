@@ -6,8 +6,9 @@ ran, or before the store was read. Whether it is overtaken is asked last.
 
 from __future__ import annotations
 
-import inspect
 import logging
+from collections.abc import Awaitable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoocache import clock, codec, deps
@@ -200,9 +201,9 @@ def refuse_used_up(value: Any, name: str) -> None:
     kind = type(value)
     if kind in _PLAIN:
         return
-    if inspect.iscoroutine(value):
+    if isinstance(value, CoroutineType):
         value.close()  # nobody will ever await it
-    if inspect.isawaitable(value) or hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
+    if isinstance(value, Awaitable) or hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         raise UnkeepableResult(
             f"{name}: result: {kind.__name__} is used up by its first user and cannot be kept; return what it yields, "
             "for example a list"

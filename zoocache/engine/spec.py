@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from zoocache import keys
 
 
-@dataclass(eq=False)
+def _no_hits() -> int:
+    return 0
+
+
+def _forget_nothing() -> None:
+    return None
+
+
 class Counters:
     """What happened to the calls of one function in this process.
 
-    `hits` counts what came through `recheck` or the slow path; the wrapper counts the rest itself, without a lock.
+    `hits` counts what came through `recheck` or the slow path; the wrapper counts the rest itself, without a lock:
+    `fast_hits` tells how many.
     """
 
-    hits: int = 0
-    misses: int = 0
-    fills: int = 0
-    failures: int = 0
-    fast_hits: Callable[[], int] = lambda: 0
+    __slots__ = ("failures", "fast_hits", "fills", "hits", "misses")
+
+    def __init__(self) -> None:
+        self.hits = self.misses = self.fills = self.failures = 0
+        self.fast_hits: Callable[[], int] = _no_hits
 
 
-@dataclass(eq=False)
 class Spec:
     """A cached function.
 
@@ -41,19 +47,28 @@ class Spec:
         counters: see there; `forget_hits` sets the fast ones to nothing.
     """
 
-    name: str
-    stem: str
-    names: tuple[str, ...]
-    invoke: Callable[[Any], Any]
-    tags: tuple[str, ...] = ()
-    deps: Callable[[Any], Any] | None = None
-    ttl_s: float | None = None
-    max_age_s: float | None = None
-    share: bool = False
-    method: bool = False
-    table: dict[Any, list[Any]] = field(default_factory=dict)
-    counters: Counters = field(default_factory=Counters)
-    forget_hits: Callable[[], None] = lambda: None
+    __slots__ = (
+        "__weakref__", "counters", "deps", "forget_hits", "invoke", "max_age_s", "method", "name", "names", "share",
+        "stem", "table", "tags", "ttl_s",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: str, stem: str, invoke: Callable[[Any], Any], tags: tuple[str, ...] = (),
+        ttl_s: float | None = None, max_age_s: float | None = None, share: bool = False,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.stem = stem
+        self.names: tuple[str, ...] = ()
+        self.invoke = invoke
+        self.tags = tags
+        self.deps: Callable[[Any], Any] | None = None
+        self.ttl_s = ttl_s
+        self.max_age_s = max_age_s
+        self.share = share
+        self.method = False
+        self.table: dict[Any, list[Any]] = {}
+        self.counters = Counters()
+        self.forget_hits: Callable[[], None] = _forget_nothing
 
 
 class Call:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from math import isnan
 from typing import Any
 
 from zoocache.anatomy import Parts, locate, parts
+from zoocache.digests import blake2b
 from zoocache.errors import UnkeyableArgument
 from zoocache.keys.text import TABLE, NoText, text_of
 from zoocache.keys.tokens import known_token, token_of
 
-_new_hash = hashlib.blake2b(digest_size=16, person=b"key").copy
+_new_hash = blake2b(digest_size=16, person=b"key").copy
 _WAY_OUT = "give it a __cache_key__ method, or pass something that has one"
 
 FRONT_TYPES: frozenset[type] = frozenset({int, str, bytes, bool, type(None)})

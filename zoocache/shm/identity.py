@@ -7,12 +7,12 @@ lay a semaphore out differently; the semaphore has a name of its own because mus
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
 import sys
 
+from zoocache.digests import blake2b
 from zoocache.errors import SegmentRefused
 from zoocache.shm.layout import LAYOUT
 
@@ -22,7 +22,7 @@ _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 def slug(prefix: str) -> str:
     """A prefix as a part of a file's name: readable, and never the same for two prefixes."""
-    digest = hashlib.blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    digest = blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{_ODD.sub('_', prefix)[:40] or 'default'}-{digest}"
 
 

@@ -18,10 +18,10 @@ for a replacement in tables.py; killed before the flock nothing has happened, an
 
 from __future__ import annotations
 
-import glob
 import logging
 import mmap
 import os
+from collections.abc import Iterator
 
 from zoocache.errors import SegmentRefused
 from zoocache.shm import identity, kernel
@@ -88,7 +88,7 @@ class Neighbours:
     def __init__(self, name: str, words: memoryview) -> None:
         self._own = identity.segment_file(name)
         self._words = words
-        self._pattern = identity.segment_file(f"{glob.escape(identity.name_of_all(name))}-*")
+        self._place, self._start = os.path.split(identity.segment_file(f"{identity.name_of_all(name)}-"))
         self._seen = words[at.H_NEIGHBOURS]
         self._mapped: dict[str, Neighbour] = {}
         self._look(greet=True)
@@ -108,12 +108,23 @@ class Neighbours:
     def _look(self, *, greet: bool) -> None:
         """Map what is there now, and greet what is new to us if we are new ourselves."""
         self._seen = self._words[at.H_NEIGHBOURS]
-        files = [file for file in glob.glob(self._pattern) if file != self._own]
-        mapped = {file: neighbour for file in files if (neighbour := self._neighbour(file)) is not None}
+        mapped = {file: neighbour for file in self._others() if (neighbour := self._neighbour(file)) is not None}
         self._mapped = mapped
         if greet:
             for neighbour in mapped.values():
                 neighbour.greet()
+
+    def _others(self) -> Iterator[str]:
+        """The files whose names begin as ours does."""
+        try:
+            names = os.listdir(self._place)
+        except OSError as error:
+            log.debug("zoocache: %s cannot be listed: %s", self._place, error)
+            return
+        for name in names:
+            file = os.path.join(self._place, name)
+            if name.startswith(self._start) and file != self._own:
+                yield file
 
     def _neighbour(self, file: str) -> Neighbour | None:
         known = self._mapped.get(file)

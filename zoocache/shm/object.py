@@ -22,7 +22,6 @@ import errno
 import logging
 import mmap
 import os
-import secrets
 import stat
 import time
 
@@ -250,8 +249,9 @@ def write_header(fd: int, size: int) -> None:
     parts = layout_of(size)
     with mmap.mmap(fd, HEADER_WORDS * WORD) as header, memoryview(header).cast("Q") as words:
         values = {
-            at.H_LAYOUT: LAYOUT, at.H_SIZE: size, at.H_INCARNATION: secrets.randbits(64), at.H_STATE: at.LIVE,
-            at.H_NODES: parts.nodes, at.H_ARENA: parts.arena, at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims,
+            at.H_LAYOUT: LAYOUT, at.H_SIZE: size, at.H_INCARNATION: int.from_bytes(os.urandom(8), "little"),
+            at.H_STATE: at.LIVE, at.H_NODES: parts.nodes, at.H_ARENA: parts.arena,
+            at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims,
         }  # fmt: skip
         for index, value in values.items():
             words[index] = value

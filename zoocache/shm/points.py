@@ -19,7 +19,6 @@ and every name stands in `ALL`, so that one test can walk over them.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 
 ALL = (
@@ -36,6 +35,8 @@ ALL = (
 
 
 def _act(action: str, name: str) -> None:
+    import signal  # in tests only
+
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import threading
 
 import lmdb
@@ -194,7 +193,7 @@ def _table(home: Home, epoch: int, name: str, mark: int) -> Table:
 
 def _build(home: Home, map_size: int, mark: int) -> Attached:
     """Make an environment, and publish it."""
-    epoch = secrets.randbelow((1 << 64) - 1) + 1
+    epoch = int.from_bytes(os.urandom(8), "little") or 1
     os.mkdir(home.environment(epoch), 0o700)
     numbers_size = max(map_size // 8, MIN_NUMBERS)
     entries = _new_table(home, epoch, "entries", map_size - numbers_size, mark)

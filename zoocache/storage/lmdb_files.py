@@ -46,8 +46,8 @@ import re
 import struct
 from collections.abc import Sequence
 from functools import partial
-from hashlib import blake2b
 
+from zoocache.digests import blake2b
 from zoocache.errors import StorageError, ZooCacheError
 from zoocache.shm import kernel, points
 from zoocache.shm.lock import Lock
