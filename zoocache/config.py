@@ -29,7 +29,11 @@ MIN_LMDB_MAP_SIZE = MIB
 """Below this LMDB opens, and is full after a few writes: each copies a page of every sub-database that it touches."""
 
 ENVIRONMENT_PREFIX = "ZOOCACHE_"
-STORAGES = "memory://, lmdb:///absolute/path, lmdb://./relative/path"
+STORAGES = (
+    "memory://, lmdb:///absolute/path, lmdb://./relative/path, redis://host:port/db, rediss://..., unix:///socket"
+)
+SERVERS = ("redis", "rediss", "unix")
+BUSES = "redis://host:port/db, rediss://..., unix:///socket"
 
 
 class Unset(enum.Enum):
@@ -49,8 +53,8 @@ class Settings(NamedTuple):
     """Checked settings. Made by `settings_from`; the fields are the options of `configure`.
 
     Attributes:
-        storage_url: `memory://`, or `lmdb://` and an absolute path.
-        bus_url: None: this release has no bus.
+        storage_url: `memory://`, `lmdb://` and an absolute path, or a Redis URL as it was given.
+        bus_url: a Redis URL as it was given; None: invalidations reach this host only, or what its Redis tells.
         prefix: keeps caches of one user apart; None for the one without a name.
         default_ttl: seconds an entry lives if its function says nothing else; None for no limit.
         read_extend_ttl: whether a read starts the TTL again (time to idle).
@@ -61,10 +65,14 @@ class Settings(NamedTuple):
         lmdb_map_size: bytes that an LMDB storage may take.
         flight_timeout: seconds a follower waits for the leader of its flight.
         shm_size: bytes of the host's segment, if it is to be made; None for 16 MiB, or less where there is no room.
+        redis_timeout: seconds that one question to Redis may take.
+        on_storage_error: `compute` to go on without a storage that fails, `raise` to tell the caller.
+        host_id: keeps hosts apart that share one /dev/shm; None: what shares it is one host.
+        max_bus_lag: seconds that a host may be behind the others before its live objects are doubted; None: no bound.
     """
 
     storage_url: str = "memory://"
-    bus_url: None = None
+    bus_url: str | None = None
     prefix: str | None = None
     default_ttl: float | None = None
     read_extend_ttl: bool = True
@@ -75,6 +83,10 @@ class Settings(NamedTuple):
     lmdb_map_size: int = GIB
     flight_timeout: float = 30.0
     shm_size: int | None = None
+    redis_timeout: float = 0.5
+    on_storage_error: str = "compute"
+    host_id: str | None = None
+    max_bus_lag: float | None = None
 
     def __repr__(self) -> str:
         shown = {name: value for name, value in self._asdict().items() if not name.endswith("_url")}
@@ -82,13 +94,24 @@ class Settings(NamedTuple):
 
     @property
     def storage_kind(self) -> str:
-        """`memory` or `lmdb`."""
-        return self.storage_url.partition("://")[0]
+        """`memory`, `lmdb` or `redis`."""
+        scheme = self.storage_url.partition("://")[0]
+        return "redis" if scheme in SERVERS else scheme
 
     @property
     def storage_path(self) -> str | None:
-        """Where an LMDB storage lies; None for memory."""
-        return self.storage_url.partition("://")[2] or None
+        """Where an LMDB storage lies; None for the others."""
+        return self.storage_url.partition("://")[2] if self.storage_kind == "lmdb" else None
+
+    @property
+    def server_url(self) -> str | None:
+        """The Redis that entries lie in or invalidations go through; None where there is none."""
+        return self.storage_url if self.storage_kind == "redis" else self.bus_url
+
+    @property
+    def max_bus_lag_ms(self) -> int:
+        """`max_bus_lag` in milliseconds; 0 for no bound."""
+        return _ms(self.max_bus_lag)
 
     @property
     def default_ttl_ms(self) -> int:
@@ -189,9 +212,9 @@ def _chosen(name: str, option: _Option, given: object) -> object:
 def _storage_url(value: object, name: str) -> str:
     if value is None:
         return "memory://"
-    scheme, rest = _parts(value, name)
-    if scheme in {"redis", "rediss", "unix"}:
-        raise ConfigError(f"{name} has the scheme {scheme}://, but this release has no Redis storage; use {STORAGES}")
+    scheme, rest = _parts(value, name, STORAGES)
+    if scheme in SERVERS:
+        return f"{scheme}://{rest}"
     if scheme not in {"memory", "lmdb"}:
         raise ConfigError(f"{name} has the scheme {scheme}://, which no storage answers to; there are {STORAGES}")
     if scheme == "lmdb":
@@ -201,12 +224,12 @@ def _storage_url(value: object, name: str) -> str:
     return "memory://"
 
 
-def _parts(value: object, name: str) -> tuple[str, str]:
+def _parts(value: object, name: str, ways_out: str) -> tuple[str, str]:
     if not isinstance(value, str):
-        raise ConfigError(f"{name} is of type {type(value).__name__}, not a str; use {STORAGES}")
+        raise ConfigError(f"{name} is of type {type(value).__name__}, not a str; use {ways_out}")
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", value, re.DOTALL)
     if not match:
-        raise ConfigError(f"{name} has no scheme; use {STORAGES}")
+        raise ConfigError(f"{name} has no scheme; use {ways_out}")
     return match[1].lower(), match[2]
 
 
@@ -221,9 +244,13 @@ def _directory(path: str, name: str) -> str:
         raise ConfigError(f"{name}: the path after lmdb:// cannot be followed ({error.strerror})") from error
 
 
-def _bus_url(value: object, name: str) -> None:
-    if value is not None:
-        raise ConfigError(f"{name}: this release has no bus, so invalidations reach this host only; leave it out")
+def _bus_url(value: object, name: str) -> str | None:
+    if value is None:
+        return None
+    scheme, rest = _parts(value, name, BUSES)
+    if scheme not in SERVERS:
+        raise ConfigError(f"{name} has the scheme {scheme}://, which no bus answers to; there are {BUSES}")
+    return f"{scheme}://{rest}"
 
 
 def _prefix(value: object, name: str) -> str | None:
@@ -232,6 +259,18 @@ def _prefix(value: object, name: str) -> str | None:
     raise ConfigError(
         f"{name} is {_described(value)}; it is a str of 1 to 64 ASCII letters, digits, '_', '.', '-' and ':'"
     )
+
+
+def _host_id(value: object, name: str) -> str | None:
+    if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", value)):
+        return value
+    raise ConfigError(f"{name} is {_described(value)}; it is a str of 1 to 32 ASCII letters, digits, '_', '.' and '-'")
+
+
+def _on_error(value: object, name: str) -> str:
+    if value in ("compute", "raise"):
+        return str(value)
+    raise ConfigError(f"{name} is {_described(value)}, neither 'compute' nor 'raise'")
 
 
 def _bool(value: object, name: str) -> bool:
@@ -287,4 +326,8 @@ _OPTIONS = {
     "lmdb_map_size": _whole_option(_whole(MIN_LMDB_MAP_SIZE, TIB, "bytes")),
     "flight_timeout": _seconds_option(seconds),
     "shm_size": _whole_option(_shm_size),
+    "redis_timeout": _seconds_option(seconds),
+    "on_storage_error": _Option(_on_error, str, "neither compute nor raise"),
+    "host_id": _Option(_host_id, str, "not a name"),
+    "max_bus_lag": _seconds_option(_optional(seconds)),
 }

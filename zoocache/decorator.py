@@ -9,10 +9,10 @@ from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast,
 from zoocache import config, identity, keys, runtime
 from zoocache import deps as dependencies
 from zoocache.engine import call as calls
+from zoocache.engine import computing, keeping, mutations
 from zoocache.engine import fill as fills
-from zoocache.engine import keeping
 from zoocache.engine.core import Engine
-from zoocache.engine.effects import Steps, drive, drive_async, patiently
+from zoocache.engine.effects import Steps, drive, drive_async
 from zoocache.engine.live import LIVE, THAW, VALUE, Entry
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import NotCacheable
@@ -214,8 +214,14 @@ class _Caller:
         engine.look_around()
         if engine.believes_lives() and engine.lives.recheck(entry):
             self.spec.counters.hits += 1
-            return True
+            return self.told_touches(engine)
         return False
+
+    def told_touches(self, engine: Engine) -> bool:
+        """Tell a store that is far away what was read, if it is time to; whether that was possible here."""
+        if engine.touches.is_due:
+            drive(engine.tell_touches())
+        return True
 
     def key(self, values: tuple[Any, ...]) -> str:
         """The full key of a call with these values."""
@@ -268,9 +274,9 @@ class _Caller:
         inside = fills.current()
         fills.refuse_recursion(key, inside)
         flight = Flight(key)  # nobody follows it
-        live, value, stamp = yield from calls.compute(engine, self.call_of(values, key), flight, inside)
+        live, value, stamp = yield from computing.compute(engine, self.call_of(values, key), flight, inside)
         if flight.is_kept:
-            yield from patiently(lambda: keeping.put(engine, live, stamp))
+            yield from keeping.put(engine, live, stamp)
         return value
 
     def refresh(self, *args: Any, **kwargs: Any) -> Any:
@@ -283,7 +289,7 @@ class _Caller:
 
     def invalidate_call(self, *args: Any, **kwargs: Any) -> bool:
         """See Cached.invalidate_call."""
-        return runtime.engine().delete(self.key_for(*args, **kwargs))
+        return drive(mutations.delete(runtime.engine(), self.key_for(*args, **kwargs)))
 
     def info(self) -> CallInfo:
         """See Cached.info."""
@@ -298,8 +304,14 @@ class _Caller:
 class _AsyncCaller(_Caller):
     """The same for a coroutine function: the loop is never blocked."""
 
+    def told_touches(self, engine: Engine) -> bool:
+        """No: `miss` has to await it."""
+        return not engine.touches.is_due
+
     async def miss(self, values: tuple[Any, ...]) -> Any:
         engine = runtime.engine()
+        if engine.touches.is_due:
+            await drive_async(engine.tell_touches())
         key = self.key(values)
         entry = self.look(engine, key, values)
         if entry is not None:

@@ -72,6 +72,10 @@ class Busy(ZooCacheError, TimeoutError):
     """A write lock stayed with another process beyond the time-out; nothing was changed."""
 
 
+class NotSent(ZooCacheError, TimeoutError):
+    """An invalidation is done on this host and noted to be sent, but the other hosts' Redis did not take it in time."""
+
+
 class SegmentError(ZooCacheError, OSError):
     """The shared-memory segment of this host cannot be used."""
 
@@ -90,3 +94,11 @@ class StorageError(ZooCacheError, OSError):
 
 class StorageIsFull(StorageError):
     """A value does not fit into the storage, now or ever."""
+
+
+class ServerDown(StorageError):
+    """A Redis server is out of reach, does not answer in time, or cannot serve at present."""
+
+
+class ServerRefused(ConfigError):
+    """A Redis server refused who asked: a wrong password, none where one is needed, or a right that is missing."""

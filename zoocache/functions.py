@@ -8,12 +8,10 @@ from zoocache import config, runtime
 from zoocache import deps as dependencies
 from zoocache._version import __version__
 from zoocache.config import UNSET, Unset
-from zoocache.engine import keeping
-from zoocache.engine.effects import drive_async, patiently
+from zoocache.engine import keeping, mutations
+from zoocache.engine.effects import Steps, drive, drive_async
 from zoocache.engine.fill import add_deps
-from zoocache.engine.live import Live
 from zoocache.errors import InvalidKey
-from zoocache.storage import Stamp
 
 LONGEST_KEY = 1 << 20
 """Characters; as long as a `key_for(…)` of arguments that anybody would cache by."""
@@ -38,6 +36,10 @@ def configure(
     lmdb_map_size: int | Unset = UNSET,
     flight_timeout: float | Unset = UNSET,
     shm_size: int | Unset | None = UNSET,
+    redis_timeout: float | Unset = UNSET,
+    on_storage_error: str | Unset = UNSET,
+    host_id: str | Unset | None = UNSET,
+    max_bus_lag: float | Unset | None = UNSET,
 ) -> None:
     """Settle the settings of this process, before the first use of the cache.
 
@@ -45,8 +47,10 @@ def configure(
     Without any `configure` the cache works with environment and defaults. The same settings twice are fine.
 
     Args:
-        storage_url: `lmdb://./directory` or `lmdb:///absolute`; None: in memory.
-        bus_url: None; this release has no bus.
+        storage_url: `lmdb://./directory`, `lmdb:///absolute`, or `redis://`, `rediss://`, `unix://` with what redis-py
+            takes there; None: in memory.
+        bus_url: the Redis through which invalidations reach other hosts, with Redis storage the same; None: they reach
+            this host, and what it keeps in Redis.
         prefix: keeps caches of one user apart on a host.
         default_ttl: seconds an entry lives where its function says nothing else; None: for ever.
         read_extend_ttl: whether a read starts the ttl again.
@@ -57,6 +61,11 @@ def configure(
         lmdb_map_size: bytes that LMDB may take; fixed when its directory is made.
         flight_timeout: seconds after which a follower takes over from a leader that is still computing.
         shm_size: bytes of the host's segment; fixed when it is made.
+        redis_timeout: seconds that one question to Redis may take; then it is left alone until it answers again.
+        on_storage_error: what a cached call does when its storage fails: `"compute"` goes on without, `"raise"` raises.
+        host_id: keeps hosts apart that share one /dev/shm, as containers may; None: what shares it is one host.
+        max_bus_lag: seconds that this host may be behind the others before its live objects are asked about again;
+            None: no bound.
 
     Raises:
         ConfigError: a value that an option cannot have.
@@ -66,44 +75,55 @@ def configure(
         storage_url=storage_url, bus_url=bus_url, prefix=prefix, default_ttl=default_ttl,
         read_extend_ttl=read_extend_ttl, prune_after=prune_after, max_age=max_age,
         auto_prune_interval=auto_prune_interval, max_entries=max_entries, lmdb_map_size=lmdb_map_size,
-        flight_timeout=flight_timeout, shm_size=shm_size,
+        flight_timeout=flight_timeout, shm_size=shm_size, redis_timeout=redis_timeout,
+        on_storage_error=on_storage_error, host_id=host_id, max_bus_lag=max_bus_lag,
     )  # fmt: skip
 
 
-def invalidate(*tags: str) -> None:
+def invalidate(*tags: str, wait: bool = False) -> None:
     """Kill every entry that depends on one of the tags or on anything below it, in every process of the host.
 
-    Once this has returned, no call that starts afterwards gets a value whose computation started before. Several
-    tags die under one number, after all of them were checked.
+    Once this has returned, no call that starts afterwards on this host gets a value whose computation started before.
+    Several tags die under one number, after all of them were checked. Other hosts learn of it within milliseconds, or
+    as soon as they can be reached.
+
+    Args:
+        *tags: to invalidate.
+        wait: return only when the Redis that leads to the other hosts has it.
 
     Raises:
         InvalidTag: a tag breaks the rules; nothing was invalidated.
         Busy: another process, perhaps stopped, kept the write lock beyond the time-out; try again.
         StorageError: the storage could not be told.
+        NotSent: with `wait`: it is done on this host, and Redis did not take it in time; it will be sent.
     """
     if tags:
-        runtime.engine().invalidate(tags)
+        engine = runtime.engine()
+        if wait or engine.far is not None:
+            drive(mutations.invalidate_steps(engine, tags, wait))
+        else:
+            mutations.invalidate(engine, tags)
 
 
-async def invalidate_async(*tags: str) -> None:
-    """`invalidate` for tasks: waiting for the lock, it lets the loop run. Same errors."""
+async def invalidate_async(*tags: str, wait: bool = False) -> None:
+    """`invalidate` for tasks: waiting for the lock or for Redis, it lets the loop run. Same errors."""
     checked = [dependencies.check_tag(tag) for tag in tags]
     if checked:
-        await drive_async(patiently(lambda: runtime.engine().invalidate(checked)))
+        await drive_async(mutations.invalidate_steps(runtime.engine(), checked, wait))
 
 
 def clear() -> None:
-    """Drop all entries and reset the trie, for every process of the host that shares prefix and storage.
+    """Drop all entries and reset the trie, for every process that shares prefix and storage, on every host of the bus.
 
     Raises:
         Busy, StorageError: as with `invalidate`.
     """
-    runtime.engine().clear()
+    drive(mutations.clear(runtime.engine()))
 
 
 async def clear_async() -> None:
     """`clear` for tasks. Same errors."""
-    await drive_async(patiently(lambda: runtime.engine().clear()))
+    await drive_async(mutations.clear(runtime.engine()))
 
 
 def prune(max_age_secs: float = 3600) -> int:
@@ -121,7 +141,8 @@ def prune(max_age_secs: float = 3600) -> int:
         ConfigError: not a duration.
         Busy, StorageError: as with `invalidate`.
     """
-    return runtime.engine().prune(round(config.seconds(max_age_secs, "max_age_secs", least=0) * 1000))
+    older_than_ms = round(config.seconds(max_age_secs, "max_age_secs", least=0) * 1000)
+    return drive(mutations.prune(runtime.engine(), older_than_ms))
 
 
 def get(key: str, default: Any = None) -> Any:
@@ -134,13 +155,16 @@ def get(key: str, default: Any = None) -> Any:
     Raises:
         InvalidKey: not a usable key.
     """
-    found = runtime.engine().find(_checked_key(key))
+    name = _checked_key(key)
+    found = drive(runtime.engine().find(name))
     return default if found is None else found[0]
 
 
 async def get_async(key: str, default: Any = None) -> Any:
     """`get` for tasks."""
-    return get(key, default)
+    name = _checked_key(key)
+    found = await drive_async(runtime.engine().find(name))
+    return default if found is None else found[0]
 
 
 def set(  # noqa: A001  # the name that users of caches look for
@@ -161,27 +185,25 @@ def set(  # noqa: A001  # the name that users of caches look for
         StorageIsFull: it can never fit; what was there stays.
         Busy, StorageError: the storage could not be told.
     """
-    live, stamp = _landed(key, value, deps, ttl, max_age)
-    keeping.put(runtime.engine(), live, stamp)
+    drive(_set(key, value, deps, ttl, max_age))
 
 
 async def set_async(
     key: str, value: Any, *, deps: object = None, ttl: float | None = None, max_age: float | None = None
 ) -> None:
     """`set` for tasks. Same errors."""
-    live, stamp = _landed(key, value, deps, ttl, max_age)
-    await drive_async(patiently(lambda: keeping.put(runtime.engine(), live, stamp)))
+    await drive_async(_set(key, value, deps, ttl, max_age))
 
 
-def _landed(key: str, value: Any, deps: object, ttl: float | None, max_age: float | None) -> tuple[Live, Stamp | None]:
+def _set(key: str, value: Any, deps: object, ttl: float | None, max_age: float | None) -> Steps[None]:
     name = _checked_key(key)
     tags = () if deps is None else dependencies.check_deps(deps)
     ttl_s = None if ttl is None else config.seconds(ttl, "ttl")
     age_s = None if max_age is None else config.seconds(max_age, "max_age")
     engine = runtime.engine()
-    begun = keeping.begin(engine)
-    life = engine.life_of(ttl_s, age_s)
-    return keeping.land(engine, name, name, value, tags, life, begun, share=False), begun.stamp
+    begun = yield from keeping.begin(engine)
+    live = keeping.land(engine, name, name, value, tags, engine.life_of(ttl_s, age_s), begun, share=False)
+    yield from keeping.put(engine, live, begun.stamp)
 
 
 def delete(key: str) -> bool:
@@ -194,13 +216,12 @@ def delete(key: str) -> bool:
         InvalidKey: not a usable key.
         Busy, StorageError: as with `invalidate`.
     """
-    return runtime.engine().delete(_checked_key(key))
+    return drive(mutations.delete(runtime.engine(), _checked_key(key)))
 
 
 async def delete_async(key: str) -> bool:
     """`delete` for tasks. Same errors."""
-    name = _checked_key(key)
-    return await drive_async(patiently(lambda: runtime.engine().delete(name)))
+    return await drive_async(mutations.delete(runtime.engine(), _checked_key(key)))
 
 
 def _checked_key(key: object) -> str:

@@ -16,7 +16,7 @@ from zoocache.config import Settings, settings_from
 from zoocache.engine.core import Engine
 from zoocache.engine.spec import Spec
 from zoocache.errors import AlreadyConfigured
-from zoocache.storage import Store
+from zoocache.outside import outside
 
 log = logging.getLogger("zoocache")
 
@@ -89,7 +89,7 @@ def _start() -> Engine:
     with _state.lock:
         if _state.engine is None:
             _hook()
-            started = Engine(settings(), _open_store)
+            started = Engine(settings(), outside(settings()))
             started.report = _totals
             quicker = running()  # a signal handler that interrupted this
             if quicker is not None:
@@ -104,18 +104,6 @@ def _hook() -> None:
         _state.hooked = True
         os.register_at_fork(after_in_child=_after_fork)
         atexit.register(close)
-
-
-def _open_store(settings: Settings) -> Store | None:
-    """The store that the settings name."""
-    if settings.storage_path is None:
-        return None
-    from zoocache.storage.lmdb import LmdbStore
-
-    return LmdbStore(
-        settings.storage_path, prefix=settings.prefix or "", map_size=settings.lmdb_map_size,
-        max_entries=settings.max_entries,
-    )  # fmt: skip
 
 
 def register(spec: Spec) -> None:

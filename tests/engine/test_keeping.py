@@ -12,7 +12,8 @@ import pytest
 
 import zoocache
 from zoocache import UnkeepableResult, cacheable, clock, codec, configure, entry, invalidate, keys, runtime
-from zoocache.engine import keeping
+from zoocache.engine import keeping, mutations
+from zoocache.engine.effects import drive
 from zoocache.engine.core import Engine
 from zoocache.engine.live import LIVE, Live, monotonic
 from zoocache.storage import FOREVER, Life, Store
@@ -21,7 +22,7 @@ from zoocache.storage import FOREVER, Life, Store
 def kept(key: str, value: Any, *tags: str, engine: Engine | None = None, life: Life = FOREVER) -> Live:
     """What a fill of that key has landed just now."""
     engine = engine or runtime.engine()
-    return keeping.land(engine, "function", key, value, tags, life, keeping.begin(engine), share=False)
+    return keeping.land(engine, "function", key, value, tags, life, drive(keeping.begin(engine)), share=False)
 
 
 def store_of(engine: Engine) -> Store:
@@ -34,13 +35,13 @@ def test_what_was_begun_before_an_invalidation_is_not_held(storage: str) -> None
     """Neither live nor in the store, whether the tag is its own or one above."""
     engine = runtime.engine()
     for tag in ("a", "a:b"):
-        begun = keeping.begin(engine)
+        begun = drive(keeping.begin(engine))
         live = keeping.land(engine, "function", "k", 1, ("a:b",), FOREVER, begun, share=False)
         invalidate(tag)
-        keeping.save(engine, live, begun.stamp)
+        drive(keeping.save(engine, live, begun.stamp))
         keeping.hold_new(engine, live)
         assert None is engine.lives.get("k")
-        assert None is keeping.load(engine, "k", keys.digest("k"), share=False)
+        assert None is drive(keeping.load(engine, "k", keys.digest("k"), share=False))
 
 
 def test_what_was_begun_after_it_is_held(storage: str) -> None:
@@ -56,7 +57,7 @@ def test_what_was_begun_after_it_is_held(storage: str) -> None:
 def test_immutable_values_are_held_as_they_are(lmdb: Path) -> None:
     """A tuple of plain things needs no copy; a list does; `share` does without."""
     engine = runtime.engine()
-    begun = keeping.begin(engine)
+    begun = drive(keeping.begin(engine))
     value, rows = (1, ("a", b"b", None)), [1]
     assert value is kept("k", value).value
     assert (codec.encode(rows, label="test"), codec.decode) == (kept("k", rows).value, kept("k", rows).thaw)
@@ -247,26 +248,26 @@ def test_set_overtakes_what_is_live_elsewhere(lmdb: Path) -> None:
     assert other.payload is not None
     stamp = store.stamp()
     store.save(other.digest, (), stamp, entry.pack("k", (), other.payload), FOREVER, clock.now(), anew=True)
-    engine.overtake_key(other.digest)
+    mutations.overtake_key(engine, other.digest)
     assert "theirs" == zoocache.get("k")
 
 
 def test_a_set_that_was_overtaken_is_not_held(storage: str) -> None:
     """An invalidation between the beginning of a `set` and its end kills the value."""
     engine = runtime.engine()
-    begun = keeping.begin(engine)
+    begun = drive(keeping.begin(engine))
     live = keeping.land(engine, "set", "k", 1, ("a:b",), FOREVER, begun, share=False)
     invalidate("a")
-    keeping.put(engine, live, begun.stamp)
+    drive(keeping.put(engine, live, begun.stamp))
     assert None is zoocache.get("k")
 
 
 def test_a_set_among_invalidations_of_others_is_held(storage: str) -> None:
     """Other tags that were killed meanwhile do no harm."""
     engine = runtime.engine()
-    begun = keeping.begin(engine)
+    begun = drive(keeping.begin(engine))
     live = keeping.land(engine, "set", "k", 1, ("a:b",), FOREVER, begun, share=False)
     invalidate("b", "a:c")
-    keeping.put(engine, live, begun.stamp)
+    drive(keeping.put(engine, live, begun.stamp))
     assert 1 == zoocache.get("k")
     assert None is not engine.lives.get("k")

@@ -14,6 +14,7 @@ from tests.children import Children
 from tests.crowd import Runner, followers_elsewhere, until
 from zoocache import runtime
 from zoocache.engine import core, keeping
+from zoocache.engine.effects import drive
 from zoocache.shm import identity
 from zoocache.storage import FOREVER
 from zoocache.trie import Trie
@@ -141,7 +142,7 @@ def test_nothing_is_held_on_a_retired_segment(prefix: str) -> None:
     zoocache.configure(prefix=prefix, shm_size=256 * 1024)
     engine = runtime.engine()
     engine.trie.segment.retire()
-    begun = keeping.begin(engine)
+    begun = drive(keeping.begin(engine))
     live = keeping.land(engine, "get()", "key", 1, ("a",), FOREVER, begun, share=False)
     keeping.hold_new(engine, live)
     assert engine.lives.get("key") is None

@@ -19,6 +19,7 @@ FLOORS: tuple[set[str], ...] = (
     {"trie", "clock", "flight"},
     {"storage", "bus"},
     {"engine"},
+    {"outside"},
     {"listener"},
     {"runtime"},
     {"decorator", "functions", "wrapper"},
@@ -31,7 +32,7 @@ OWNERS: dict[str, set[str]] = {
     "posix_ipc": {"shm"},
     "lmdb": {"storage"},
     "redis": {"storage", "bus", "listener"},
-    "msgpack": {"codec", "entry", "keys", "storage"},
+    "msgpack": {"codec", "entry", "keys", "storage", "bus"},
     "typer": {"cli"},
     "rich": {"cli", "demo"},
 }

@@ -1,43 +1,113 @@
-"""What the engine will ask of a bus: that invalidations cross to other hosts. This release has no bus.
+"""What crosses between hosts: messages about what was invalidated, each with a number of the server's.
 
-The contract is here because the rest leans on it already: stores keep their numbers beside the entries (so that an
-entry is judged by its store and by no message), the segment gives every invalidation a stamp of the hybrid clock,
-and `bus_url` is refused at `configure` rather than ignored.
+The server numbers what is sent, keeps the latest of it in a stream, and tells who listens. What is heard may be lost,
+repeated, reordered, forged: the numbers and marks tell, and the stream is the truth. If the stream does not reach back
+far enough, or another history is found there, everything older is stale.
+
+The contract is held by `tests/bus/contract.py`. Every method of a bus may be called by any thread and raises
+`ServerDown` where the server is out of reach, `ServerRefused` where it does not want this user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+Kind = Literal["tags", "clear", "prune"]
 
 
 class Message(NamedTuple):
-    """One invalidation on its way.
+    """What one host tells the others.
 
     Attributes:
-        number: the bus's own; who misses one reads the gap before going on.
+        kind: `tags`: these tags and keys are overtaken; `clear`: everything is; `prune`: give old nodes back.
         tags: that were invalidated together.
-        origin: which host sent it; a host skips its own.
+        keys: digests of keys that were dropped or set anew.
+        older_than_ms: of a prune.
+        origin: the incarnation of the sender's segment: who sent it has done it already. 0: nobody has.
         hlc: the hybrid logical clock there, for people.
     """
 
-    number: int
+    kind: Kind
     tags: tuple[str, ...]
-    origin: str
+    keys: tuple[bytes, ...]
+    older_than_ms: int
+    origin: int
     hlc: int
 
 
-class Bus(Protocol):
-    """Messages may be lost, repeated and reordered; numbers tell."""
+class Position(NamedTuple):
+    """How far a host has heard.
 
-    def send(self, tags: Sequence[str], hlc: int) -> int:
-        """Give one invalidation to the other hosts; returns its number once the bus has it."""
+    Attributes:
+        epoch: the server's random name for the life of its numbers.
+        n: the number of the last message.
+        mark: 8 random bytes of that message: another message under this number has another.
+    """
 
-    def heard(self) -> Sequence[Message]:
-        """What has arrived since the last call, in the order of arrival; waits for nothing."""
+    epoch: int
+    n: int
+    mark: bytes
 
-    def since(self, number: int) -> Sequence[Message] | None:
-        """All messages after a number; None if the bus does not reach back so far: then everything is stale."""
+
+class Heard(NamedTuple):
+    """A message as it came; `message` is None where it could not be read."""
+
+    epoch: int
+    n: int
+    mark: bytes
+    message: Message | None
+
+
+class Catch(NamedTuple):
+    """What was sent since a position.
+
+    Attributes:
+        now: the position after it.
+        heard: in the order of the numbers.
+        whole: False: something is missing, or history is another one; everything before `now` may be stale.
+    """
+
+    now: Position
+    heard: Sequence[Heard]
+    whole: bool
+
+
+class Ear(Protocol):
+    """A subscription."""
+
+    def hear(self, timeout_s: float) -> Sequence[Heard]:
+        """What has come; waits for the first at most so long. Only a hint: see the head of this file."""
 
     def close(self) -> None:
         """Let go of the connection."""
+
+
+class Bus(Protocol):
+    """See the head of this file."""
+
+    def send(self, message: Message, paths: Sequence[bytes]) -> int:
+        """Number a message, raise the numbers of `paths` (of everything, for `clear`), keep and tell it, in one step.
+
+        Returns:
+            Its number.
+        """
+
+    def now(self) -> Position:
+        """The position of the server."""
+
+    def since(self, position: Position) -> Catch:
+        """What was sent since."""
+
+    def raise_floor(self, above_n: int) -> int:
+        """Make everything stale for everybody, under a number above this one too; returns it. For a server whose
+        numbers ran backwards, or tell another history."""
+
+    def listen(self) -> Ear:
+        """Subscribe."""
+
+    def later(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """The twin of a method, for tasks."""
+
+    def close(self) -> None:
+        """Let go of what is open."""

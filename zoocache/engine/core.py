@@ -15,21 +15,23 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
-from zoocache import clock, deps, keys
+from zoocache import clock, keys
 from zoocache.config import Settings
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
+from zoocache.engine.effects import Ask, Pause, Steps
 from zoocache.engine.live import THAW, VALUE, Entry
-from zoocache.engine.table import LiveTable
+from zoocache.engine.table import LiveTable, Watched
 from zoocache.engine.touches import Touches
 from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
+from zoocache.shm.lock import pauses
 from zoocache.shm.segment import Orphaned, attach
-from zoocache.storage import FOREVER, Life, Store
-from zoocache.trie import Trie, target_of, words_of
+from zoocache.storage import FOREVER, FarStore, Life, Store
+from zoocache.trie import Trie
 
 log = logging.getLogger("zoocache")
 T = TypeVar("T")
@@ -40,6 +42,12 @@ LIVE_BYTES = 64 * 1024 * 1024
 LOOK_S = 0.1
 """How often, in passing, a process looks whether its segment still has its name, and shows its counters."""
 
+WATCH_S = 1.0
+"""How often, in passing, a process looks whether its host's listener lives."""
+
+CATCH_UP_S = 0.5
+"""How long, from its start, a process waits for what its host missed before it counts what lies there as misses."""
+
 WARN_S = 10.0
 """A storage that does not answer is warned of at most so often."""
 
@@ -49,35 +57,64 @@ LIVES = 256
 """So many combinations of ttl and age limit are remembered as a Life."""
 
 
+class Outside(NamedTuple):
+    """What an engine has beside its host's segment.
+
+    Attributes:
+        store: None in memory.
+        far: the same store if to ask it means to wait for another machine, else None.
+        hosts: what crosses to other hosts; None: nothing does.
+        ensure_listener: sees that the host of a segment has a listener; whether it has.
+    """
+
+    store: Store | None = None
+    far: FarStore | None = None
+    hosts: Any = None
+    ensure_listener: Callable[[Trie], bool] = lambda _trie: False
+
+
 class Engine:
     """See the head of this file.
 
     Attributes:
         settings: as configured.
         trie: of the present segment; replaced, under `_reattaching`, when the segment is found orphaned.
-        store: None in memory.
+        store, far, hosts: see Outside.
+        holds_lives: whether invalidations of other hosts reach the live objects, or there are none.
         lives, flights, touches: of this process.
         report: tells hits, misses and fills of this process.
+        troubles: how often the storage failed.
+        has_listener: whether the host had one when this process last looked.
     """
 
-    def __init__(self, settings: Settings, open_store: Callable[[Settings], Store | None]) -> None:
+    def __init__(self, settings: Settings, outside: Outside) -> None:
         self.settings = settings
-        self.store = open_store(settings)
-        self.trie = Trie(attach(settings.prefix or "", settings.shm_size))
+        self.store, self.far, self.hosts, self._ensure_listener = outside
+        self.holds_lives = self.far is None or settings.bus_url is not None
+        self.trie = self._attached()
         self.flights = Flights()
-        self.touches = Touches(self.store)
+        self.touches = Touches(self.store, far=self.far is not None)
+        watched = None if self.hosts is None or not self.holds_lives else Watched(self.watch, self._watch_s())
         self.lives = (
-            LiveTable(settings.max_entries, None, None) if self.store is None
-            else LiveTable(settings.max_entries, LIVE_BYTES, self.touches.add)
+            LiveTable(settings.max_entries, None, None, watched) if self.store is None
+            else LiveTable(settings.max_entries, LIVE_BYTES, self.touches.add, watched)
         )  # fmt: skip
         self.report: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self._reattaching = threading.RLock()
         self._looked_s = 0.0
         self._warned_s = -WARN_S
+        self._watched_s = -WATCH_S
+        self._patience_s = time.monotonic() + CATCH_UP_S
         self._prunes = bool(settings.prune_after_ms)
+        self.troubles = 0
+        self.has_listener = False
         self._lives: dict[tuple[float | None, float | None], Life] = {}
 
     # The segment.
+
+    def _attached(self) -> Trie:
+        settings = self.settings
+        return Trie(attach(settings.prefix or "", settings.shm_size))
 
     def on_segment(self, action: Callable[[Trie], T]) -> T:
         """Do `action` on the host's trie; attach anew if the segment turns out to be an orphan.
@@ -103,7 +140,7 @@ class Engine:
             if self.trie is not orphan:
                 return
             log.warning("zoocache: segment %s was removed under this process; attaching anew", orphan.segment.name)
-            self.trie = Trie(attach(self.settings.prefix or "", self.settings.shm_size))
+            self.trie = self._attached()
             self.lives.clear()
             orphan.segment.leave()
 
@@ -119,6 +156,45 @@ class Engine:
             self.reattach(trie)
         elif trie.segment.claim_slot(clock.wall_ms()):
             trie.segment.slots.report(*self.report(), clock.up_ms())
+        if self.hosts is not None:
+            self.watch()
+
+    # Other hosts.
+
+    def watch(self) -> bool:
+        """In passing: does the host's listener live, and may live objects be believed; see `max_bus_lag`."""
+        now_s, hosts = time.monotonic(), self.hosts
+        if hosts is None:
+            return True
+        if now_s - self._watched_s >= WATCH_S:
+            self._watched_s = now_s
+            self.has_listener = self._ensure_listener(self.trie)
+        bound_ms = self.settings.max_bus_lag_ms
+        return not bound_ms or hosts.lag_ms(self.trie, clock.up_ms()) <= bound_ms
+
+    def _watch_s(self) -> float:
+        return min(WATCH_S, self.settings.max_bus_lag or WATCH_S)
+
+    def takes_from_store(self) -> bool:
+        """Whether the store knows all that was invalidated here; see engine/hosts.py."""
+        return self.far is None or self.hosts is None or not self.hosts.takes_nothing(self.trie)
+
+    def first_catch_up(self) -> Steps[None]:
+        """Before the first load from what lies on this host: wait for what it missed while it was away."""
+        hosts = self.hosts
+        if hosts is None or self.far is not None:
+            return
+        for pause_s in pauses():
+            if hosts.has_caught_up(self.trie) or time.monotonic() >= self._patience_s:
+                break
+            self.watch()
+            yield Pause(pause_s)
+
+    def may_load(self) -> bool:
+        """Whether what lies in the store may be believed by now."""
+        if self.hosts is None:
+            return True
+        return self.takes_from_store() if self.far is not None else self.hosts.has_caught_up(self.trie)
 
     def prune_in_passing(self) -> None:
         """The automatic prune, by one process of the host at a time, if it is due and nobody is writing.
@@ -132,10 +208,36 @@ class Engine:
         dropped = self.on_segment(
             lambda trie: trie.prune_if_due(settings.prune_after_ms, settings.auto_prune_interval_ms, moment)
         )
-        if dropped and store is not None:
+        if dropped and store is not None and self.far is None:  # one that is far away is pruned by the listener
             self.guarded(store.prune, settings.prune_after_ms, moment)
 
     # The store.
+
+    @property
+    def store_name(self) -> str:
+        """What a message calls it; no secret."""
+        return str(self.settings.storage_path or self.far or "the storage in memory")
+
+    def ask(self, method: str, *args: Any) -> Steps[Any]:
+        """A question to the store, for steps that can do without an answer: None where it fails, or may not be believed
+        by now, or where there is no store."""
+        store, far = self.store, self.far
+        if store is None or not self.may_load():
+            return None
+        try:
+            if far is not None:
+                return (yield Ask(far, method, *args))
+            return getattr(store, method)(*args)
+        except (StorageError, Busy) as error:
+            self.warn(error)
+            return None
+
+    def tell_touches(self) -> Steps[None]:
+        """Write down which entries were read, if it is time to."""
+        if self.far is None:
+            self.touches.flush_if_any()
+        elif self.touches.is_due:
+            yield from self.ask("touch", self.touches.taken(), clock.now())
 
     def guarded(self, action: Callable[..., T], *args: Any) -> T | None:
         """A store's action that the caller can do without: None, and a warning now and then, where it fails."""
@@ -147,8 +249,13 @@ class Engine:
 
     def warn(self, error: Exception) -> None:
         """Tell the log that the storage fails; a value that can never fit is the caller's to know, not the log's."""
-        if isinstance(error, StorageIsFull):
+        if isinstance(error, StorageIsFull) or self.settings.on_storage_error == "raise":
             raise error
+        self.tell_log(error)
+
+    def tell_log(self, error: Exception) -> None:
+        """Count a failure, and tell the log of it now and then."""
+        self.troubles += 1
         now_s = time.monotonic()
         if now_s - self._warned_s >= WARN_S:
             self._warned_s = now_s
@@ -191,72 +298,20 @@ class Engine:
         """
         return self.store is None or fills.current() is None
 
-    def find(self, key: str) -> tuple[Any] | None:
+    def find(self, key: str) -> Steps[tuple[Any] | None]:
         """The value kept under a key, in a tuple of one; None: a miss."""
         entry = self.believed(key)
         if entry is not None:
             value = entry[VALUE]
             return (value if entry[THAW] is None else entry[THAW](value),)
         self.look_around()
-        found = keeping.load(self, key, keys.digest(key), share=False)
+        found = yield from keeping.load(self, key, keys.digest(key), share=False)
+        yield from self.tell_touches()
         return None if found is None else (found[1],)
 
     def tag_version(self, tag: str) -> int:
         """See `zoocache.get_tag_version`."""
         return self.on_segment(lambda trie: trie.version(tag))
-
-    # Mutations.
-
-    def invalidate(self, tags: Sequence[str]) -> None:
-        """Overtake everything that depends on the tags or on anything below them.
-
-        Raises:
-            InvalidTag: a tag breaks the rules; nothing was invalidated.
-        """
-        targets = [target_of(tag) if type(tag) is str else target_of(deps.check_tag(tag)) for tag in tags]
-        if self.store is not None:
-            self.store.invalidate([deps.own_path(tag) for tag in tags], clock.now())
-        wall_ms = clock.wall_ms()
-        try:
-            self.trie.invalidate(targets, wall_ms)
-        except Orphaned:
-            self.on_segment(lambda trie: trie.invalidate(targets, wall_ms))
-        self.prune_in_passing()
-
-    def overtake_key(self, digest: bytes) -> int:
-        """Make what is live under a key stale in every process; returns the host's number of that."""
-        target = (*words_of(digest), b"")
-        return self.on_segment(lambda trie: trie.invalidate([target], clock.wall_ms()))
-
-    def delete(self, key: str) -> bool:
-        """Drop a key everywhere on the host; whether a valid entry was there."""
-        digest = keys.digest(key)
-        entry = self.lives.get(key)
-        there = entry is not None and self.lives.recheck(entry)
-        self.flights.overtake(key)
-        if self.store is not None:
-            there = self.store.delete(digest, clock.now()) or there
-        self.overtake_key(digest)
-        if entry is not None:
-            self.lives.drop(entry)
-        return there
-
-    def clear(self) -> None:
-        """Drop all entries and reset the trie, here and in every process of the host."""
-        self.flights.overtake_all()
-        if self.store is not None:
-            self.store.clear()
-        self.on_segment(lambda trie: trie.clear(clock.now().wall_ms))
-        self.lives.clear()
-
-    def prune(self, older_than_ms: int) -> int:
-        """Drop what was last invalidated longer ago, in the trie and in the store; returns how many trie nodes."""
-        moment = clock.now()
-        dropped = self.on_segment(lambda trie: trie.prune(older_than_ms, moment.wall_ms))
-        if self.store is not None:
-            self.store.prune(older_than_ms, moment)
-        self.lives.expire()
-        return dropped
 
     # Life of the process.
 
@@ -268,6 +323,8 @@ class Engine:
         self.lives.after_fork()
         fills.after_fork()
         self.touches.after_fork()
+        if self.hosts is not None:
+            self.hosts.after_fork()
         if self.store is not None:
             self.store.after_fork()
 
@@ -275,8 +332,9 @@ class Engine:
         """Write out what is pending and let go."""
         self.lives.close()
         self.touches.flush_if_any()
-        if self.store is not None:
-            self.guarded(self.store.close)
+        for part in (self.store, self.hosts):
+            if part is not None:
+                self.guarded(part.close)
         self.trie.segment.leave()
 
 

@@ -1,4 +1,4 @@
-"""What a call asks of the world while it runs: wait, pause, compute; and the two drivers that do it.
+"""What a call asks of the world while it runs: wait, pause, compute, ask; and the two drivers that do it.
 
 The engine's steps are generators that yield effects, so the same steps serve threads and tasks: `drive` blocks its
 thread, `drive_async` awaits. An effect's answer is sent into the generator, its exception thrown there.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from zoocache.engine import fill as fills
 from zoocache.errors import Busy
@@ -58,6 +58,33 @@ class Compute:
     async def wait(self) -> Any:
         """In a task."""
         return await self._function(self._values)
+
+
+class Far(Protocol):
+    """What may be far away: each of its methods blocks, and has a twin that is awaited."""
+
+    def later(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """The twin of a method, called with these."""
+
+
+class Ask:
+    """Ask what is far away: a thread waits for the answer, a task awaits it."""
+
+    __slots__ = ("_args", "_far", "_kwargs", "_method")
+
+    def __init__(self, far: Far, method: str, *args: Any, **kwargs: Any) -> None:
+        self._far = far
+        self._method = method
+        self._args = args
+        self._kwargs = kwargs
+
+    def block(self) -> Any:
+        """In a thread."""
+        return getattr(self._far, self._method)(*self._args, **self._kwargs)
+
+    async def wait(self) -> Any:
+        """In a task."""
+        return await self._far.later(self._method, *self._args, **self._kwargs)
 
 
 class Follow:
@@ -111,7 +138,7 @@ def _ring_here(bell: asyncio.Future[None]) -> None:
         bell.set_result(None)
 
 
-Effect = Pause | Compute | Follow
+Effect = Pause | Compute | Ask | Follow
 Steps = Generator[Effect, Any, T]
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoocache import clock, codec, deps
 from zoocache import entry as envelope
 from zoocache.engine import fill as fills
-from zoocache.engine.live import Live, set_life
+from zoocache.engine import mutations
+from zoocache.engine.effects import Ask, Steps, patiently
+from zoocache.engine.live import Live, set_life, touch_s
 from zoocache.errors import StorageError, UnkeepableResult
 from zoocache.shm import points
 from zoocache.storage import FOREVER, Life, Loaded, Stamp
@@ -34,11 +36,11 @@ class Begun(NamedTuple):
     stamp: Stamp | None
 
 
-def begin(engine: Engine) -> Begun:
+def begin(engine: Engine) -> Steps[Begun]:
     """Note both orders."""
     trie = engine.trie
     since = trie.seq()
-    return Begun(trie, since, None if engine.store is None else engine.guarded(engine.store.stamp))
+    return Begun(trie, since, (yield from engine.ask("stamp")))
 
 
 def land(
@@ -76,21 +78,30 @@ def _landed(
     return Live(key, tags, trie, since, payload, codec.decode, payload, life, digest)
 
 
-def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False) -> None:
+def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bytes | None = None) -> Steps[None]:
     """Give what has landed to the store.
+
+    Args:
+        live: what has landed.
+        stamp: of its fill.
+        anew: the key itself is set anew; what a store between hosts tells the others of that, else b"".
 
     Raises:
         Busy: another process is writing and did not stop in time.
         StorageError: it could not be written. StorageIsFull: it can never fit.
     """
     store, payload = engine.store, live.payload
-    if store is None or payload is None or stamp is None:
+    if store is None or payload is None or stamp is None or not engine.takes_from_store():
         return
     body = envelope.pack(live.key, live.tags, payload)
-    store.save(live.digest, deps.paths_of(live.tags), stamp, body, live.life, clock.now(), anew=anew)
-    engine.touches.flush_if_any()
+    what = (live.digest, deps.paths_of(live.tags), stamp, body, live.life, clock.now())
+    if engine.far is not None:
+        yield Ask(engine.far, "save", *what, anew=anew is not None, message=anew)
+    else:
+        yield from patiently(lambda: store.save(*what, anew=anew is not None))
     if points.ARMED:
         points.reach("engine.stored")
+    yield from engine.tell_touches()
 
 
 def hold(engine: Engine, live: Live, left_s: float | None, oldest_in_s: float | None) -> None:
@@ -101,7 +112,7 @@ def hold(engine: Engine, live: Live, left_s: float | None, oldest_in_s: float | 
         left_s, oldest_in_s: what is left of its life, as `live.set_life` takes it.
     """
     trie = live.trie
-    if trie is not engine.trie or (engine.store is not None and not trie.segment.shared):
+    if trie is not engine.trie or not engine.holds_lives or (engine.store is not None and not trie.segment.shared):
         return
     seq = trie.seq()
     if seq != live.since:  # else nothing has changed since the fill began, and the nodes are looked at when it does
@@ -126,19 +137,34 @@ def hold_new(engine: Engine, live: Live) -> None:
     hold(engine, live, ttl_s if age_s is None else min(age_s, ttl_s or age_s), age_s)
 
 
-def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> tuple[Live, Any] | None:
+def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> Steps[tuple[Live, Any] | None]:
     """Look a key up in the store, and hold what is there live.
 
     Returns:
         (what followers may have, the value for the caller), or None: a miss.
     """
-    trie, store = engine.trie, engine.store
-    if store is None:
+    if engine.store is None:
         return None
+    if engine.hosts is not None:
+        yield from engine.first_catch_up()
+    trie = engine.trie
     since = trie.seq()
-    loaded = engine.guarded(store.load, digest, clock.now())
-    body = None if loaded is None else envelope.unpack(loaded.body)
-    if loaded is None or body is None or body.key != key:
+    loaded = yield from engine.ask("load", digest, clock.now())
+    return None if loaded is None else open_loaded(engine, key, digest, share, trie, since, loaded)
+
+
+def open_loaded(
+    engine: Engine, key: str, digest: bytes, share: bool, trie: Trie, since: int, loaded: Loaded
+) -> tuple[Live, Any] | None:
+    """What a store has given, as `load` returns it.
+
+    Args:
+        key, digest, share: of the call.
+        trie, since: noted before the store was asked.
+        loaded: its answer.
+    """
+    body = envelope.unpack(loaded.body)
+    if body is None or body.key != key:
         return None
     try:
         value = codec.decode(body.payload)
@@ -146,34 +172,47 @@ def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> tuple[Live,
         log.warning("zoocache: an entry cannot be read and is computed anew: %s", error)
         return None
     live = _landed(key, body.tags, trie, since, value, body.payload, loaded.life, share, digest)
+    if engine.hosts is not None and loaded.n:
+        engine.hosts.behind(trie, loaded.n)
     hold(engine, live, _seconds(loaded.left_ms), _seconds(loaded.age_left_ms))
-    _mark_read(engine, key, loaded)
+    _mark_read(engine, key, digest, loaded)
     if fills.ACTIVE:
         fills.note(body.tags)
     return live, value
 
 
-def _mark_read(engine: Engine, key: str, loaded: Loaded) -> None:
+def _mark_read(engine: Engine, key: str, digest: bytes, loaded: Loaded) -> None:
     """A load is a read: let a sliding ttl begin anew."""
+    if not loaded.life.sliding:
+        return
     entry = engine.lives.get(key)
-    if entry is not None and loaded.life.sliding:
+    if entry is not None:
         engine.lives.recheck(entry)
+    elif not engine.holds_lives and worth_a_touch(loaded):
+        engine.touches.add(digest)
 
 
-def put(engine: Engine, live: Live, stamp: Stamp | None) -> None:
+def worth_a_touch(loaded: Loaded) -> bool:
+    """Whether so much of a sliding ttl is gone that a read is worth noting."""
+    life, left_ms, age_left_ms = loaded.life, loaded.left_ms, loaded.age_left_ms
+    if left_ms is None or (age_left_ms is not None and left_ms >= age_left_ms):
+        return False
+    return left_ms / 1000 <= life.ttl_ms / 1000 - touch_s(life)
+
+
+def put(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
     """Set a key anew: what was there, live in any process or being computed, is overtaken.
 
-    In memory other processes keep what they have: their entries are their own.
+    In memory other processes keep what they have: their entries are their own. In LMDB other hosts do.
 
     Raises:
         Busy, StorageError, StorageIsFull: what was there stays.
     """
     if live.payload is not None:
-        if stamp is None:
-            place = engine.settings.storage_path
-            raise StorageError(f"{live.key} was not set: the storage in {place} does not answer; the log says why")
-        save(engine, live, stamp, anew=True)
-        _overtake_key(engine, live)
+        if stamp is None or not engine.takes_from_store():
+            raise StorageError(f"{live.key} was not set: {engine.store_name} does not answer; the log says why")
+        yield from save(engine, live, stamp, anew=mutations.set_anew(engine, live.digest))
+        yield from patiently(lambda: _overtake_key(engine, live))
     engine.flights.overtake(live.key)
     old = engine.lives.get(live.key)
     if old is not None:
@@ -187,7 +226,7 @@ def _overtake_key(engine: Engine, live: Live) -> None:
     Its tags are looked at after the key's number `new` was taken: if none of them had changed since the fill began,
     none has a number between that moment and `new`, and the value may count as filled at `new`.
     """
-    new = engine.overtake_key(live.digest)
+    new = mutations.overtake_key(engine, live.digest)
     if live.trie is engine.trie and live.trie.look(live.paths[:-1], live.since) is not None:
         live.since = new
 

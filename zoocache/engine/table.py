@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from zoocache.engine import fill
 from zoocache.engine.live import (
@@ -41,6 +41,18 @@ FORGOTTEN = 256
 """So many notes of expiry may stand for entries that are gone, beside one for each that is there."""
 
 
+class Watched(NamedTuple):
+    """What makes live objects doubtful though nothing on this host says so: that other hosts are not heard.
+
+    Attributes:
+        holds: whether they may be believed.
+        pause_s: how often that is asked.
+    """
+
+    holds: Callable[[], bool]
+    pause_s: float
+
+
 class LiveTable:
     """The live objects of one process.
 
@@ -48,15 +60,18 @@ class LiveTable:
         max_entries: how many at most; None: as many as come.
         max_bytes: how much they may be counted as at most; None: no limit.
         touched: told the digest of an entry whose sliding ttl began anew.
+        watched: None: what this host knows is all there is.
     """
 
     def __init__(
-        self, max_entries: int | None, max_bytes: int | None, touched: Callable[[bytes], object] | None
-    ) -> None:
+        self, max_entries: int | None, max_bytes: int | None, touched: Callable[[bytes], object] | None,
+        watched: Watched | None = None,
+    ) -> None:  # fmt: skip
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._bounded = max_entries is not None or max_bytes is not None
         self._touched = touched
+        self._watched = watched
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._expiries: list[tuple[float, str]] = []
         self._bytes = 0
@@ -80,7 +95,7 @@ class LiveTable:
         Returns:
             The entry.
         """
-        until_s = UNUSED if self._bounded else soft_end_s(live)
+        until_s = UNUSED if self._bounded or self._watched is not None else soft_end_s(live)
         entry: Entry = [live.trie.words, seq, live.value, live.thaw, until_s, live]
         with self._mutex:
             old = self._entries.get(live.key)
@@ -173,8 +188,11 @@ class LiveTable:
         """Mark as used, expire or touch; whether it lives."""
         live: Live = entry[LIVE]
         live.used = True
+        watched = self._watched
+        if watched is not None and not watched.holds():
+            return False
         if live.ends_s is None:
-            entry[UNTIL] = None
+            entry[UNTIL] = None if watched is None else monotonic() + watched.pause_s
             return True
         now_s = monotonic()
         if now_s >= live.ends_s:
@@ -183,8 +201,15 @@ class LiveTable:
             touch(live, now_s)
             if self._touched is not None:
                 self._touched(live.digest)
-        entry[UNTIL] = soft_end_s(live)
+        entry[UNTIL] = self._next_look_s(live, now_s)
         return True
+
+    def _next_look_s(self, live: Live, now_s: float) -> float | None:
+        """When the fast path must come back to an entry that ends."""
+        end_s = soft_end_s(live)
+        if self._watched is None or end_s is None:
+            return end_s
+        return min(end_s, now_s + self._watched.pause_s)
 
     def _give_back(self) -> None:
         """Drop a few expired and stale entries, and what is beyond the bounds."""

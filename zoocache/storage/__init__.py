@@ -24,8 +24,8 @@ any thread, in any process, before or after a fork (a child opens its own; `afte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from zoocache.clock import Now
 
@@ -67,12 +67,32 @@ class Loaded(NamedTuple):
         life: what was saved.
         left_ms: milliseconds until it expires unless it is touched; None for never.
         age_left_ms: milliseconds until its `max_age_ms` is over; None for no limit.
+        n: of its stamp, where the store's order is that of several hosts: tells a host whether it is behind; else 0.
     """
 
     body: bytes
     life: Life
     left_ms: int | None
     age_left_ms: int | None
+    n: int = 0
+
+
+class Leads(NamedTuple):
+    """The caller has the lease of a key, from the moment of this stamp."""
+
+    stamp: Stamp
+
+
+class Waits(NamedTuple):
+    """Another has the lease of a key; the token names it."""
+
+    token: bytes
+
+
+class Failed(NamedTuple):
+    """The flight that the caller waited for raised; the text says what."""
+
+    text: bytes
 
 
 class Store(Protocol):
@@ -150,3 +170,40 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Write out what is pending and let go; the next call opens again."""
+
+
+class FarStore(Store, Protocol):
+    """A store on another machine, which several hosts share: to ask it means to wait.
+
+    Every method raises `ServerDown` (a StorageError) where the store is out of reach, and `ServerRefused` where it does
+    not want this user.
+    """
+
+    def later(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """The twin of a method, for tasks."""
+
+    def save(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
+        *, anew: bool = False, message: bytes | None = None,
+    ) -> bool:  # fmt: skip
+        """As `Store.save`; anew, `message` is what the other hosts are told in the same step."""
+
+    def claim(
+        self, digest: bytes, token: bytes, lease_ms: int, followed: bytes | None, now: Now
+    ) -> Loaded | Leads | Waits | Failed:
+        """In one question: a valid entry; else what the flight `followed` left if it raised; else the lease, if it is
+        free or `token`'s already; else whose it is.
+
+        Args:
+            digest: of the entry's full key.
+            token: 16 bytes that name the caller's flight.
+            lease_ms: milliseconds after which the lease is free again unless it is renewed.
+            followed: the token of the flight that the caller has waited for, if any.
+            now: this moment.
+        """
+
+    def renew(self, leases: Sequence[tuple[bytes, bytes]], lease_ms: int) -> list[bool]:
+        """Make leases, (digest, token) each, last for `lease_ms` from now; which of them still were the token's."""
+
+    def end(self, digest: bytes, token: bytes, failure: bytes | None) -> None:
+        """Give a lease back if it is the token's; `failure` stays for a little while for those who wait for it."""

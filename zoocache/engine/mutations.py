@@ -1,0 +1,229 @@
+"""What changes the cache for everybody: invalidate, delete, clear, prune, and what is said of a key that is set anew.
+
+Where the store knows first and the segment second (engine/core.py), and what crosses to other hosts and how
+(engine/hosts.py): these are the orders in which it happens.
+
+    no other hosts      the store, then the segment
+    memory or LMDB      the store, then in one lock round the segment and what the others are to be told
+    Redis               noted as begun; told, by this caller; then in one lock round the segment and "done", or "unsent"
+                        where Redis is out of reach: the listener sends it later, and the host takes nothing from Redis
+                        until it has
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoocache import clock, deps, keys
+from zoocache.bus import Kind, Message
+from zoocache.bus.message import pack
+from zoocache.engine.effects import Ask, Pause, Steps, patiently
+from zoocache.errors import NotSent, ServerRefused, StorageError
+from zoocache.shm.layout import H_HLC
+from zoocache.shm.segment import Orphaned
+from zoocache.trie import Target, Trie, target_of, words_of
+
+if TYPE_CHECKING:
+    from zoocache.engine.core import Engine
+
+WAIT_S = 10.0
+"""How long `wait=True` waits for the other hosts' server."""
+
+LONGEST_PAUSE_S = 0.01
+
+
+def invalidate(engine: Engine, tags: Sequence[str]) -> None:
+    """Overtake everything that depends on the tags or on anything below them; for all modes but Redis storage.
+
+    Raises:
+        InvalidTag: a tag breaks the rules; nothing was invalidated.
+        Busy, StorageError: it could not be done.
+    """
+    targets = targets_of(tags)
+    if engine.store is not None:
+        engine.store.invalidate([deps.own_path(tag) for tag in tags], clock.now())
+    wall_ms = clock.wall_ms()
+    hosts = engine.hosts
+    if hosts is not None:
+        engine.on_segment(lambda trie: hosts.tell(trie, message(trie, tags=tags), targets, wall_ms))
+    else:
+        try:
+            engine.trie.invalidate(targets, wall_ms)
+        except Orphaned:
+            engine.on_segment(lambda trie: trie.invalidate(targets, wall_ms))
+    engine.prune_in_passing()
+
+
+def targets_of(tags: Sequence[str]) -> list[Target]:
+    """What an invalidation of these changes in the trie.
+
+    Raises:
+        InvalidTag: a tag breaks the rules.
+    """
+    return [target_of(tag) if type(tag) is str else target_of(deps.check_tag(tag)) for tag in tags]
+
+
+def message(trie: Trie, kind: Kind = "tags", *, tags: Sequence[str] = (), digests: Sequence[bytes] = (),
+            older_than_ms: int = 0) -> Message:  # fmt: skip
+    """What the other hosts are told."""
+    return Message(kind, tuple(tags), tuple(digests), older_than_ms, trie.segment.incarnation, trie.words[H_HLC])
+
+
+def invalidate_steps(engine: Engine, tags: Sequence[str], wait: bool) -> Steps[None]:
+    """`invalidate` in every mode, and for tasks.
+
+    Args:
+        engine: of this process.
+        tags: checked.
+        wait: until the other hosts' server has it.
+
+    Raises:
+        NotSent: the server did not have it in time; it is done here, and will be sent.
+    """
+    hosts = engine.hosts
+    if hosts is None:
+        yield from patiently(lambda: invalidate(engine, tags))
+        return
+    targets, paths = targets_of(tags), [deps.own_path(tag) for tag in tags]
+    store = engine.store
+    if store is not None and engine.far is None:
+        yield from patiently(lambda: store.invalidate(paths, clock.now()))
+    position = yield from tell(engine, hosts, lambda trie: message(trie, tags=tags), targets, paths)
+    if wait:
+        yield from _until_sent(engine, hosts, position)
+    engine.prune_in_passing()
+
+
+def tell(
+    engine: Engine, hosts: Any, said: Callable[[Trie], Message], targets: Sequence[Target], paths: Sequence[bytes]
+) -> Steps[tuple[Trie, int]]:  # fmt: skip
+    """Change the segment and tell the other hosts; the head of this file says in which order.
+
+    Returns:
+        Where in the outbox of which segment it stands.
+    """
+    wall_ms = clock.wall_ms()
+    if not hosts.through:
+        return (
+            yield from patiently(
+                lambda: engine.on_segment(lambda trie: (trie, hosts.tell(trie, said(trie), targets, wall_ms)))
+            )
+        )
+    trie, place = yield from patiently(lambda: engine.on_segment(lambda trie: (trie, hosts.begin(trie, said(trie)))))
+    try:
+        sent = yield from _send(engine, hosts, said(trie), paths)
+        return (yield from patiently(lambda: _finish(engine, hosts, trie, place, said, targets, wall_ms, sent)))
+    except BaseException:
+        hosts.abandon(trie, place)  # the listener does the rest, as it would for a caller that was killed
+        raise
+
+
+def _send(engine: Engine, hosts: Any, said: Message, paths: Sequence[bytes]) -> Steps[bool]:
+    """Whether the server has it."""
+    try:
+        yield Ask(hosts.bus, "send", said, paths)
+    except (StorageError, ServerRefused) as error:
+        engine.tell_log(error)
+        return False
+    return True
+
+
+def _finish(
+    engine: Engine, hosts: Any, trie: Trie, place: Any, said: Callable[[Trie], Message], targets: Sequence[Target],
+    wall_ms: int, sent: bool,
+) -> tuple[Trie, int]:  # fmt: skip
+    """The last step; on a segment that has taken the first one's place it begins with the first again."""
+    try:
+        return trie, hosts.finish(trie, place, said(trie), targets, wall_ms, sent)
+    except Orphaned:
+        engine.reattach(trie)
+
+    def anew(now: Trie) -> tuple[Trie, int]:
+        return now, hosts.finish(now, hosts.begin(now, said(now)), said(now), targets, wall_ms, sent)
+
+    return engine.on_segment(anew)
+
+
+def _until_sent(engine: Engine, hosts: Any, position: tuple[Trie, int]) -> Steps[None]:
+    start_s = time.monotonic()
+    while not hosts.is_sent(*position):
+        waited_s = time.monotonic() - start_s
+        if waited_s > WAIT_S:
+            raise NotSent(
+                f"done on this host, but {hosts.bus} did not take it within {WAIT_S:g} s; it stands in the outbox "
+                "and will be sent"
+            )
+        engine.watch()
+        yield Pause(min(LONGEST_PAUSE_S, max(0.0002, waited_s / 8)))
+
+
+def set_anew(engine: Engine, digest: bytes) -> bytes:
+    """What a store between hosts tells the others when a key is set anew; b"" where there is none.
+
+    It is nobody's own (origin 0), so this host hears it too: should the caller be killed before it has told its own
+    segment, the live objects of its neighbours go all the same.
+    """
+    if engine.far is None:
+        return b""
+    return pack(message(engine.trie, digests=(digest,))._replace(origin=0))
+
+
+def overtake_key(engine: Engine, digest: bytes) -> int:
+    """Make what is live under a key stale in every process; returns the host's number of that."""
+    target = (*words_of(digest), b"")
+    return engine.on_segment(lambda trie: trie.invalidate([target], clock.wall_ms()))
+
+
+def delete(engine: Engine, key: str) -> Steps[bool]:
+    """Drop a key everywhere; whether a valid entry was there."""
+    digest = keys.digest(key)
+    entry = engine.lives.get(key)
+    there = entry is not None and engine.lives.recheck(entry)
+    engine.flights.overtake(key)
+    store = engine.store
+    if engine.far is not None:
+        there = bool((yield from engine.ask("delete", digest, clock.now()))) or there
+    elif store is not None:
+        there = (yield from patiently(lambda: store.delete(digest, clock.now()))) or there
+    if engine.hosts is None:
+        yield from patiently(lambda: overtake_key(engine, digest))
+    else:
+        target = (*words_of(digest), b"")
+        yield from tell(engine, engine.hosts, lambda trie: message(trie, digests=(digest,)), [target], [digest])
+    if entry is not None:
+        engine.lives.drop(entry)
+    return there
+
+
+def clear(engine: Engine) -> Steps[None]:
+    """Drop all entries and reset the trie, in every process of the host, and of the other hosts."""
+    engine.flights.overtake_all()
+    store = engine.store
+    if store is not None and engine.far is None:
+        yield from patiently(store.clear)
+    if engine.hosts is None:
+        yield from patiently(lambda: engine.on_segment(lambda trie: trie.clear(clock.wall_ms())))
+    else:
+        yield from tell(engine, engine.hosts, lambda trie: message(trie, "clear"), (), ())
+    engine.lives.clear()
+    if engine.far is not None:
+        yield from engine.ask("clear")
+
+
+def prune(engine: Engine, older_than_ms: int) -> Steps[int]:
+    """Drop what was last invalidated longer ago, in trie and store, on every host; how many nodes of this trie."""
+    moment = clock.now()
+    store = engine.store
+    dropped: int = yield from patiently(
+        lambda: engine.on_segment(lambda trie: trie.prune(older_than_ms, moment.wall_ms))
+    )
+    if engine.hosts is not None:
+        yield from tell(engine, engine.hosts, lambda trie: message(trie, "prune", older_than_ms=older_than_ms), (), ())
+    if engine.far is not None:
+        yield from engine.ask("prune", older_than_ms, moment)
+    elif store is not None:
+        yield from patiently(lambda: store.prune(older_than_ms, moment))
+    engine.lives.expire()
+    return dropped
