@@ -13,6 +13,7 @@ from typing import Any
 from zoocache import trie
 from zoocache.engine import call, keeping
 from zoocache.engine.core import Engine
+from zoocache.engine.effects import Steps, drive
 from zoocache.engine.keeping import Begun
 from zoocache.engine.live import Live
 from zoocache.flight import Flights
@@ -62,7 +63,7 @@ def _late_note() -> None:
     """The host's order is noted when a fill ends, not when it begins: what overtook it meanwhile is overlooked."""
 
     def mutant(engine: Engine, *arguments: Any, **named: Any) -> Any:
-        late = (keeping.begin(engine) if isinstance(each, Begun) else each for each in arguments)
+        late = (drive(keeping.begin(engine)) if isinstance(each, Begun) else each for each in arguments)
         return whole(engine, *late, **named)
 
     whole = _put(keeping, "land", mutant)
@@ -76,8 +77,9 @@ def _gullible() -> None:
 def _late_stamp() -> None:
     """Entries of a store carry the store's number when they are saved, not when their fill began."""
 
-    def mutant(engine: Engine, live: Live, _stamp: Stamp | None, **anew: bool) -> None:
-        whole(engine, live, None if engine.store is None else engine.store.stamp(), **anew)
+    def mutant(engine: Engine, live: Live, _stamp: Stamp | None, **anew: bytes | None) -> Steps[None]:
+        stamp = None if engine.store is None else engine.store.stamp()
+        yield from whole(engine, live, stamp, **anew)
 
     whole = _put(keeping, "save", mutant)
 

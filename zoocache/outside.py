@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from zoocache.config import Settings
 from zoocache.engine.core import Outside
+from zoocache.errors import ConfigError
 from zoocache.storage import Store
+
+
+def check(settings: Settings) -> None:
+    """Refuse at once what could never be opened.
+
+    Raises:
+        ConfigError: see the message.
+    """
+    if settings.server_url is not None:
+        raise ConfigError("this release has no Redis storage and no bus; use memory:// or lmdb://, and no bus_url")
 
 
 def outside(settings: Settings) -> Outside:

@@ -16,7 +16,7 @@ from zoocache.config import Settings, settings_from
 from zoocache.engine.core import Engine
 from zoocache.engine.spec import Spec
 from zoocache.errors import AlreadyConfigured
-from zoocache.outside import outside
+from zoocache.outside import check, outside
 
 log = logging.getLogger("zoocache")
 
@@ -47,6 +47,7 @@ _specs: set[weakref.ref[Spec]] = set()
 def configure(**options: Any) -> None:
     """Settle the settings; see `zoocache.configure`."""
     settings = settings_from(**options)
+    check(settings)
     with _state.lock:
         present = _state.settings
         if present is not None and present != settings:
@@ -67,7 +68,9 @@ def settings() -> Settings:
     """The settings in force: what was configured, else environment and defaults, which are in force from here on."""
     with _state.lock:
         if _state.settings is None:
-            _state.settings = settings_from()
+            found = settings_from()
+            check(found)
+            _state.settings = found
         return _state.settings
 
 

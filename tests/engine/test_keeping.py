@@ -13,8 +13,8 @@ import pytest
 import zoocache
 from zoocache import UnkeepableResult, cacheable, clock, codec, configure, entry, invalidate, keys, runtime
 from zoocache.engine import keeping, mutations
-from zoocache.engine.effects import drive
 from zoocache.engine.core import Engine
+from zoocache.engine.effects import drive
 from zoocache.engine.live import LIVE, Live, monotonic
 from zoocache.storage import FOREVER, Life, Store
 
