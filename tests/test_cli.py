@@ -97,6 +97,15 @@ def one_line(text: str) -> str:
     return text[:-1]
 
 
+def test_the_package_runs_as_a_module() -> None:
+    """`python -m zoocache` is the command line."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "zoocache", "version"], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S,
+        check=False,
+    )  # fmt: skip
+    assert (0, f"{zoocache.version()}\n", "") == (ended.returncode, ended.stdout, ended.stderr)
+
+
 def test_version(run: Run) -> None:
     """`zoocache version` prints the version."""
     assert Outcome(0, f"{zoocache.version()}\n", "") == run("version")
