@@ -20,7 +20,7 @@ _count = itertools.count()
 def objects_of(prefix: str) -> list[Path]:
     """The objects in /dev/shm that were made under a prefix: segments and semaphores."""
     uid = os.geteuid()
-    return [path for name in ("zoocache", "sem.zoocache") for path in DEV_SHM.glob(f"{name}-{uid}-{prefix}-*")]
+    return [path for name in ("zoocache", "sem.zoocache") for path in DEV_SHM.glob(f"{name}-{uid}-{prefix}[-@]*")]
 
 
 @pytest.fixture

@@ -275,9 +275,10 @@ class Trie:
         Returns:
             How many were dropped.
         """
-        return self.segment.write(self._prune, older_than_ms, wall_ms)
+        return self.segment.write(self.thin, older_than_ms, wall_ms)
 
-    def _prune(self, older_than_ms: int, wall_ms: int) -> int:
+    def thin(self, older_than_ms: int, wall_ms: int) -> int:
+        """`prune`, under the lock."""
         before = (max(0, wall_ms - older_than_ms) + 1) << clock.COUNTER_BITS
         nodes = list(self.tables.nodes())
         survivors = [node for node in nodes if node.at >= before]
@@ -297,16 +298,16 @@ class Trie:
         if moment.up_ms - self.words[H_PRUNED_MS] < interval_ms:
             return 0
         self.words[H_PRUNED_MS] = moment.up_ms
-        return self._prune(older_than_ms, moment.wall_ms)
+        return self.thin(older_than_ms, moment.wall_ms)
 
     def clear(self, wall_ms: int) -> int:
         """Drop all nodes and make everything changed now; returns the new seq."""
-        new = self.segment.write(self._clear, wall_ms)
-        if self.neighbours is not None:
-            self.neighbours.raise_floors()
+        new = self.segment.write(self.empty, wall_ms)
+        self.tell_neighbours()
         return new
 
-    def _clear(self, wall_ms: int) -> int:
+    def empty(self, wall_ms: int) -> int:
+        """`clear`, under the lock; the caller then tells the neighbours."""
         words = self.words
         new = words[H_SEQ] + 1
         words[H_HLC] = clock.hlc_next(words[H_HLC], wall_ms)
@@ -314,10 +315,21 @@ class Trie:
         words[H_SEQ] = new
         return new
 
+    # `change`, `thin` and `empty` are steps of a larger change too, for who holds the lock: see engine/hosts.py.
+
+    def change(self, targets: Sequence[Target], wall_ms: int) -> int:
+        """`invalidate`, under the lock; the caller then tells the neighbours."""
+        return self._invalidate(targets, wall_ms)
+
+    def tell_neighbours(self) -> None:
+        """Make everything stale in the segments of other releases on this host; raises Busy as `invalidate`."""
+        if self.neighbours is not None:
+            self.neighbours.raise_floors()
+
     def faults(self) -> list[str]:
-        """What is wrong with the tables, in words. Under the lock."""
+        """What is wrong with the tables and the outbox, in words. Under the lock."""
         words, nodes = self.words, list(self.tables.nodes())
-        faults = []
+        faults = self.segment.outbox.faults()
         if len({(node.high, node.low) for node in nodes}) != len(nodes):
             faults.append("a path has two nodes")
         if any(node.changed > words[H_SEQ] + 1 for node in nodes):

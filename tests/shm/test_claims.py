@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Callable
 
@@ -300,3 +301,38 @@ def test_one_leader_at_a_time(segment: Segment, forks: Forks) -> None:
     children = [forks.fork(spin, segment, words) for _ in range(3)]
     assert [0] * 3 == [child.wait() for child in children]
     assert (True, 0) == (words[1] >= 300, words[2])
+
+
+def test_a_lease_is_listed_while_its_leader_lives(segment: Segment, other: Segment) -> None:
+    """The leases to renew are those of flights under way, by digest and token, as any process sees them."""
+    claim = led(segment, 5)
+    led(segment, 6)
+    assert [] == other.claims.leased()
+    token = segment.claims.lease(claim)
+    digest = struct.pack("=QQ", 5, LOW)
+    assert [(digest, token)] == other.claims.leased()
+    assert token == segment.claims.lease(claim)
+    segment.claims.end(claim)
+    assert [] == other.claims.leased()
+
+
+def test_a_lease_of_the_dead_is_not_renewed(segment: Segment, other: Segment) -> None:
+    """A flight whose leader is gone is not listed; its heir, which has the same token, is."""
+    claim = led(other, 5)
+    token = other.claims.lease(claim)
+    other.leave()
+    assert [] == segment.claims.leased()
+    assert segment.write(segment.claims.inherit, claim, NOW_MS, PATIENT_MS)
+    assert [token] == [each for _, each in segment.claims.leased()]
+
+
+def test_only_the_leader_has_the_lease(segment: Segment, other: Segment) -> None:
+    """A follower's word changes nothing, and the next flight in the same place begins without a lease."""
+    claim = led(segment, 5)
+    other.claims.lease(claim)
+    assert [] == segment.claims.leased()
+    first = segment.claims.lease(claim)
+    segment.claims.end(claim)
+    again = led(segment, 5)
+    assert [] == segment.claims.leased()
+    assert first != segment.claims.lease(again)

@@ -13,9 +13,12 @@ from zoocache.shm.segment import attach, destroy
 
 
 def test_destroy_removes_what_nobody_uses(prefix: str) -> None:
-    """A segment that nobody is attached to goes, with its semaphore; then there is none to remove."""
-    attach(prefix).leave()
-    assert objects_of(prefix)
+    """A segment that nobody is attached to goes, with its semaphores; then there is none to remove."""
+    segment = attach(prefix)
+    assert segment.wake is not None
+    segment.wake.ring()
+    segment.leave()
+    assert 3 == len(objects_of(prefix))
     assert destroy(prefix)
     assert [] == objects_of(prefix)
     assert not destroy(prefix)
@@ -40,3 +43,14 @@ def test_destroy_refuses_what_is_in_use(prefix: str) -> None:
         assert there == objects_of(prefix)
     finally:
         segment.leave()
+
+
+def test_destroy_takes_one_host(prefix: str) -> None:
+    """Where several hosts share a /dev/shm, one is removed and the others stay."""
+    for host_id in ("", "a", "b"):
+        attach(prefix, host_id=host_id).leave()
+    assert destroy(prefix, "a")
+    assert not destroy(prefix, "a")
+    assert 4 == len(objects_of(prefix))
+    assert destroy(prefix)
+    assert destroy(prefix, "b")

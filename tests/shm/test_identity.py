@@ -35,7 +35,17 @@ def test_a_name_is_one_that_the_system_takes(prefix: str) -> None:
     """A leading slash and no other, plain ASCII, short enough for the semaphore's prefix and suffix."""
     name = identity.segment_name(prefix)
     assert re.fullmatch(r"/[A-Za-z0-9_.-]+", name)
-    assert 255 >= len(os.path.basename(identity.gate_file(identity.gate_name(name))))
+    assert 255 >= len(os.path.basename(identity.semaphore_file(identity.gate_name(name))))
+
+
+@given(PREFIXES, PREFIXES.filter(bool), PREFIXES.filter(bool))
+def test_hosts_that_share_one_folder_are_apart(prefix: str, one: str, other: str) -> None:
+    """Each host_id has a name of its own, which is no neighbour's of the others."""
+    names = [identity.segment_name(prefix, host_id=host_id) for host_id in ("", one, other)]
+    assert (3 if one != other else 2) == len(set(names)) == len(set(map(identity.name_of_all, names)))
+    assert all(re.fullmatch(r"/[A-Za-z0-9_.@-]+", name) for name in names)
+    assert all(not name.startswith(f"{identity.name_of_all(names[0])}-") for name in names[1:])
+    assert 255 >= max(len(identity.semaphore_file(identity.wake_name(name))) for name in names) - len(identity.SHM_DIR)
 
 
 def test_a_name_tells_user_and_layout() -> None:
@@ -49,7 +59,8 @@ def test_the_semaphore_has_a_name_of_its_own() -> None:
     """Musl keeps segments and semaphores in one folder, so their names must differ."""
     name = identity.segment_name("shop")
     assert identity.gate_name(name) != name
-    assert identity.gate_file(identity.gate_name(name)) != identity.segment_file(name)
+    assert 3 == len({name, identity.gate_name(name), identity.wake_name(name)})
+    assert identity.semaphore_file(identity.gate_name(name)) != identity.segment_file(name)
 
 
 def test_what_is_ours_is_taken(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from zoocache import deps
 from zoocache.errors import Busy
 from zoocache.shm import points
 from zoocache.shm.claims import FAILED, FREE, RUNNING, Claim
-from zoocache.shm.layout import LOAD_PERCENT, MIN_SIZE
+from zoocache.shm.layout import CLAIM_WAYS, CLAIM_WORDS, LOAD_PERCENT, MIN_SIZE
 from zoocache.shm.segment import Segment, attach
 from zoocache.trie import Trie, target_of, words_of
 
@@ -374,7 +374,7 @@ def test_an_heir_killed_at_once(survivor: Segment, forks: Forks) -> None:
 def test_a_leader_killed_after_it_failed(survivor: Segment, forks: Forks) -> None:
     """A failure that was told before the kill is told, and the next one leads."""
     killed(forks, "claim.failed", child_leads, survivor)
-    failed = Claim(survivor.layout.claims_at + 5 % (survivor.layout.claims // 8) * 8 * 72, 1)
+    failed = Claim(survivor.layout.claims_at + 5 % (survivor.layout.claims // CLAIM_WAYS) * CLAIM_WAYS * CLAIM_WORDS, 1)
     assert (FAILED, b"ValueError\nno") == (survivor.claims.state(failed), survivor.claims.failure(failed))
     leads_on(survivor)
 

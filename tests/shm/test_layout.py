@@ -17,7 +17,10 @@ FROZEN = {
     "H_MAGIC": 0, "H_LAYOUT": 1, "H_SIZE": 2, "H_INCARNATION": 3, "H_STATE": 4, "H_GEN": 5, "H_FLOOR": 6, "H_SEQ": 7,
     "H_INSERTS": 8, "H_TICKETS": 9, "H_NODES": 10, "H_ARENA": 11, "H_COUNT": 12, "H_USED": 14, "H_SLOTS": 16,
     "H_CLAIMS": 17, "H_HLC": 20, "H_PRUNED_MS": 21, "H_INVALIDATIONS": 22, "H_PRUNES": 23, "H_COARSENED": 24,
-    "H_INHERITED": 25,
+    "H_INHERITED": 25, "H_NEIGHBOURS": 26, "H_OUTBOX": 18, "H_OUT_HEAD": 27, "H_OUT_TAIL": 28, "H_OUT_CLEAR_TO": 29,
+    "H_OUT_LOST": 30, "H_UNSENT_TO": 31, "H_BUS_EPOCH": 32, "H_BUS_N": 33, "H_BUS_MARK": 34, "H_BUS_WANT": 35,
+    "H_BEAT_MS": 36, "H_CAUGHT_UP": 37, "H_SENT": 38, "H_HEARD": 39, "H_GAPS": 40, "H_FLOORED": 41,
+    "H_LISTENER_PID": 42, "H_LISTENER_MS": 43,
 }  # fmt: skip
 
 
@@ -30,7 +33,9 @@ def parts(layout: Layout) -> list[range]:
     tables = [words(start, layout.nodes * at.NODE_WORDS) for start in layout.tables_at]
     arenas = [range(start, start + layout.arena) for start in layout.arenas_at]
     slots = words(layout.slots_at, layout.slots * at.SLOT_WORDS)
-    return [words(0, at.HEADER_WORDS), slots, words(layout.claims_at, layout.claims * at.CLAIM_WORDS), *tables, *arenas]
+    claims = words(layout.claims_at, layout.claims * at.CLAIM_WORDS)
+    outbox = words(layout.outbox_at, layout.outbox // at.WORD)
+    return [words(0, at.HEADER_WORDS), slots, claims, outbox, *tables, *arenas]
 
 
 def test_the_header_is_frozen() -> None:
@@ -62,7 +67,7 @@ def test_parts_lie_one_behind_the_other(size: int) -> None:
 @given(SIZES)
 def test_words_are_aligned(size: int) -> None:
     """Every part begins at a whole word: an unaligned word could be torn."""
-    assert [0] * 7 == [part.start % at.WORD for part in parts(layout_of(size))]
+    assert [0] * 8 == [part.start % at.WORD for part in parts(layout_of(size))]
 
 
 @given(SIZES)
@@ -88,6 +93,14 @@ def test_the_smallest_segment_is_of_use() -> None:
     assert 1000 <= layout.nodes * at.LOAD_PERCENT // 100
 
 
+@given(SIZES)
+def test_the_outbox_has_room(size: int) -> None:
+    """An outbox has room for dozens of messages, and takes a sixty-fourth of a large segment at most."""
+    layout = layout_of(size)
+    assert at.MIN_OUTBOX <= layout.outbox <= max(at.MIN_OUTBOX, size // 64)
+    assert 0 == layout.outbox % at.WORD
+
+
 def test_a_default_segment_serves_a_fleet() -> None:
     """The default has slots for 2048 processes and room for a hundred thousand tags."""
     layout = layout_of(at.DEFAULT_SIZE)
@@ -105,5 +118,13 @@ def test_a_claim_has_room_for_a_message() -> None:
     """A failure's text of some hundred bytes fits behind a claim's words."""
     assert 512 == at.CLAIM_TEXT_BYTES
     assert at.C_TEXT > max(
-        at.C_STATE, at.C_HIGH, at.C_LOW, at.C_OWNER, at.C_TICKET, at.C_SINCE_MS, at.C_JOINED, at.C_LENGTH
+        at.C_STATE,
+        at.C_HIGH,
+        at.C_LOW,
+        at.C_OWNER,
+        at.C_TICKET,
+        at.C_SINCE_MS,
+        at.C_JOINED,
+        at.C_LENGTH,
+        at.C_LEASED,
     )

@@ -41,7 +41,7 @@ def file(prefix: str) -> Path:
 @pytest.fixture
 def gate(prefix: str) -> Path:
     """Where its semaphore is or would be."""
-    return Path(identity.gate_file(identity.gate_name(identity.segment_name(prefix))))
+    return Path(identity.semaphore_file(identity.gate_name(identity.segment_name(prefix))))
 
 
 def make_sound(prefix: str) -> int:
@@ -314,7 +314,7 @@ def test_an_odd_umask_shuts_nobody_out(prefix: str, forks: Forks) -> None:
         attach(prefix, MIN_SIZE)
         second = attach(prefix)
         second.write(int)
-        for path in (identity.segment_file(second.name), identity.gate_file(identity.gate_name(second.name))):
+        for path in (identity.segment_file(second.name), identity.semaphore_file(identity.gate_name(second.name))):
             assert 0o600 == stat.S_IMODE(os.stat(path).st_mode)
             os.unlink(path)
 

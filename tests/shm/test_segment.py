@@ -16,6 +16,7 @@ import posix_ipc
 import pytest
 
 from tests.children import DEADLINE_S, Children
+from tests.conftest import objects_of
 from tests.crowd import Runner
 from tests.forks import Forks
 from tests.shm.locking import shared_words
@@ -24,6 +25,7 @@ from zoocache.shm import identity, kernel
 from zoocache.shm import object as object_room
 from zoocache.shm.layout import (
     DEAD,
+    H_CAUGHT_UP,
     H_FLOOR,
     H_INCARNATION,
     H_SEQ,
@@ -34,7 +36,8 @@ from zoocache.shm.layout import (
     NEVER,
 )
 from zoocache.shm.object import CURRENT_S
-from zoocache.shm.segment import Orphaned, Segment, attach, destroy
+from zoocache.shm.outbox import DONE
+from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing, destroy
 
 Attach = Callable[..., Segment]
 
@@ -46,7 +49,7 @@ def object_file(prefix: str) -> Path:
 
 def gate_file(prefix: str) -> Path:
     """Where Linux shows its semaphore."""
-    return Path(identity.gate_file(identity.gate_name(identity.segment_name(prefix))))
+    return Path(identity.semaphore_file(identity.gate_name(identity.segment_name(prefix))))
 
 
 def move_seq(segment: Segment) -> int:
@@ -219,6 +222,44 @@ def test_who_detaches_no_longer_counts(attach_here: Attach, prefix: str, forks: 
     assert destroy(prefix)
     os.close(readable)
     os.close(writable)
+
+
+# What outlives those who were attached.
+
+
+def test_the_first_after_all_had_gone_has_heard_nothing(attach_here: Attach) -> None:
+    """A host has caught up as long as somebody is attached; who comes after that must catch up anew."""
+    first = attach_here()
+    first.words[H_CAUGHT_UP] = 1
+    second = attach_here()
+    assert 1 == second.words[H_CAUGHT_UP]
+    first.leave()
+    second.leave()
+    assert 0 == attach_here().words[H_CAUGHT_UP]
+
+
+def test_what_is_to_be_told_outlives_a_change_of_size(attach_here: Attach) -> None:
+    """A segment that nobody uses is replaced by one of another size, unless its outbox holds something."""
+    first = attach_here()
+    place = first.write(first.outbox.append, 0, b"to be told")
+    first.leave()
+    second = attach_here(2 * MIN_SIZE)
+    assert [b"to be told"] == [record.payload for record in second.outbox.waiting(4096)]
+    second.write(second.outbox.become, place, DONE)
+    second.write(second.outbox.settle)
+    second.leave()
+    assert 2 * MIN_SIZE == attach_here(2 * MIN_SIZE).layout.size
+
+
+def test_who_makes_no_segment(prefix: str, attach_here: Attach) -> None:
+    """The listener attaches to what is there, and makes nothing."""
+    assert attach_to_existing(prefix) is None
+    assert [] == objects_of(prefix)
+    words = attach_here().words
+    there = attach_to_existing(prefix)
+    assert there is not None
+    assert words[H_INCARNATION] == there.incarnation
+    there.leave()
 
 
 # Removing it.

@@ -6,6 +6,7 @@ FAILED (the text says how, for those who waited). A ticket names one claim for e
 
     lead      under the lock: all words, C_STATE = RUNNING last
     join      no lock: C_JOINED = 1
+    lease     the owner alone, no lock: C_LEASED = 1, before the lease is asked for
     inherit   under the lock, the owner proved dead or overdue: C_SINCE_MS, C_OWNER (one store: true)
     end       the owner alone, no lock: C_STATE = FREE
     fail      the owner alone, no lock: text, length, C_SINCE_MS, C_STATE = FAILED
@@ -15,6 +16,10 @@ Crash argument: a claim whose owner is killed stays RUNNING, and whoever waits f
 owner dead and takes it over under the lock. Nothing but computing twice can come of a torn claim: values never pass
 through here.
 
+A flight may hold a lease in a storage that hosts share, under a token made of the segment's incarnation and its ticket.
+An heir has the same ticket, so it has the lease too. The listener renews the leases of the flights that are led by
+living processes, and no other: a lease outlives its leader by its own length at most.
+
 Ending takes no lock so that a leader never waits for a writer. The price: an owner that is stopped for longer than
 the followers' patience between looking at C_OWNER and storing C_STATE may end the claim of its successor, and a
 value is computed twice.
@@ -22,6 +27,7 @@ value is computed twice.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,6 +35,7 @@ from zoocache.shm import points
 from zoocache.shm.layout import (
     C_HIGH,
     C_JOINED,
+    C_LEASED,
     C_LENGTH,
     C_LOW,
     C_OWNER,
@@ -39,6 +46,7 @@ from zoocache.shm.layout import (
     CLAIM_TEXT_BYTES,
     CLAIM_WAYS,
     CLAIM_WORDS,
+    H_INCARNATION,
     H_INHERITED,
     H_TICKETS,
     WORD,
@@ -53,6 +61,9 @@ FAILED_LINGERS_MS = 2000
 
 UNJOINED_LINGERS_MS = 100
 """And for so long if nobody has joined it: somebody may have found it and be just about to."""
+
+
+_two_words = struct.Struct("=QQ").pack
 
 
 class Claim(NamedTuple):
@@ -109,6 +120,7 @@ class Claims:
         words[at + C_TICKET] = ticket
         words[at + C_SINCE_MS] = up_ms
         words[at + C_JOINED] = 0
+        words[at + C_LEASED] = 0
         if points.ARMED:
             points.reach("claim.written")
         words[at + C_STATE] = RUNNING
@@ -137,6 +149,30 @@ class Claims:
     def join(self, claim: Claim) -> None:
         """Tell that somebody waits, so that a failure keeps its text longer."""
         self._words[claim.at + C_JOINED] = 1
+
+    def lease(self, claim: Claim) -> bytes:
+        """The token for a lease of this flight; from here on the listener renews it. The owner alone."""
+        if self.is_mine(claim):
+            self._words[claim.at + C_LEASED] = 1
+        return _two_words(self._words[H_INCARNATION], claim.ticket)
+
+    def leased(self) -> list[tuple[bytes, bytes]]:
+        """Digest and token of each lease whose leader lives. No lock: a flight may be over when this returns."""
+        words = self._words
+        incarnation = words[H_INCARNATION]
+        found = [
+            (words[at + C_HIGH], words[at + C_LOW], words[at + C_TICKET], words[at + C_OWNER])
+            for at in self._places()
+            if words[at] == RUNNING and words[at + C_LEASED]
+        ]
+        return [
+            (_two_words(high, low), _two_words(incarnation, ticket))
+            for high, low, ticket, owner in found
+            if not self._slots.is_dead(owner)
+        ]
+
+    def _places(self) -> range:
+        return range(self._at, self._at + self._buckets * CLAIM_WAYS * CLAIM_WORDS, CLAIM_WORDS)
 
     def quiet_since(self, high: int, low: int) -> int:
         """The ticket that `lead` will give the caller if nobody begins any flight before it does; 0 if the digest's
@@ -216,5 +252,4 @@ class Claims:
     def running(self) -> int:
         """How many flights are under way."""
         words = self._words
-        end = self._at + self._buckets * CLAIM_WAYS * CLAIM_WORDS
-        return sum(words[at] == RUNNING for at in range(self._at, end, CLAIM_WORDS))
+        return sum(words[at] == RUNNING for at in self._places())

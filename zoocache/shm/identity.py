@@ -1,7 +1,8 @@
 """What the objects of a host are called, and who may own them.
 
-One segment for each (uid, prefix, layout version, C library). The C library is in the name because glibc and musl
-lay a semaphore out differently; the semaphore has a name of its own because musl keeps both kinds under one name.
+One segment for each (uid, prefix, layout version, C library), and for each host_id where several hosts share one
+`/dev/shm`. The C library is in the name because glibc and musl lay a semaphore out differently; the semaphores have
+names of their own because musl keeps both kinds under one name.
 """
 
 from __future__ import annotations
@@ -20,16 +21,24 @@ SHM_DIR = "/dev/shm"
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-def slug(prefix: str) -> str:
-    """A prefix as a part of a file's name: readable, and never the same for two prefixes."""
-    digest = blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return f"{_ODD.sub('_', prefix)[:40] or 'default'}-{digest}"
+def slug(prefix: str, host_id: str = "") -> str:
+    """A prefix as a part of a file's name: readable, and never the same for two prefixes, nor for two host_ids."""
+    whole = f"{prefix}\0{host_id}" if host_id else prefix
+    digest = blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    host = f"@{_ODD.sub('_', host_id)[:40]}" if host_id else ""
+    return f"{_ODD.sub('_', prefix)[:40] or 'default'}{host}-{digest}"
 
 
-def segment_name(prefix: str, layout: int = LAYOUT) -> str:
-    """The name of the segment of this user's `prefix`, as shm_open takes it."""
+def segment_name(prefix: str, layout: int = LAYOUT, host_id: str = "") -> str:
+    """The name of a segment, as shm_open takes it.
+
+    Args:
+        prefix: of the configuration; "" for none.
+        layout: of the segment.
+        host_id: tells the hosts apart that share one `/dev/shm`, where some do; "" for the host itself.
+    """
     libc = "musl" if "musl" in getattr(sys.implementation, "_multiarch", "") else "libc"
-    return f"/zoocache-{os.geteuid()}-{slug(prefix)}-{layout}-{libc}"
+    return f"/zoocache-{os.geteuid()}-{slug(prefix, host_id)}-{layout}-{libc}"
 
 
 def name_of_all(name: str) -> str:
@@ -42,12 +51,17 @@ def gate_name(segment: str) -> str:
     return segment + "-gate"
 
 
+def wake_name(segment: str) -> str:
+    """The name of the semaphore that wakes a segment's listener, as sem_open takes it."""
+    return segment + "-wake"
+
+
 def segment_file(name: str) -> str:
     """Where Linux shows the object of that name."""
     return SHM_DIR + name
 
 
-def gate_file(name: str) -> str:
+def semaphore_file(name: str) -> str:
     """Where glibc shows the semaphore of that name."""
     return f"{SHM_DIR}/sem.{name[1:]}"
 

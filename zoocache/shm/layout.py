@@ -8,6 +8,7 @@ it clears before it writes, and lock-free readers see the zeros.
                            floor in the segment of another
     slots                  SLOT_WORDS each: one for each attached process
     claims                 CLAIM_WORDS each, in buckets of CLAIM_WAYS: who is computing which digest
+    outbox                 a ring of records: what the other hosts have still to be told; see outbox.py
     table 0, table 1       NODE_WORDS each: hash, changed, at, text; one table is active, `gen & 1` tells which
     arena 0, arena 1       bytes: the texts of the nodes of table 0 and of table 1
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAGIC = 0x315F4548434F4F5A  # "ZOOCHE_1", little-endian
-LAYOUT = 1
+LAYOUT = 2
 WORD = 8
 HEADER_WORDS = 64
 
@@ -41,6 +42,7 @@ H_COUNT = 12  # and 13: nodes in table 0 and 1
 H_USED = 14  # and 15: bytes used in arena 0 and 1
 H_SLOTS = 16  # capacity, in slots
 H_CLAIMS = 17  # capacity, in claims; a multiple of CLAIM_WAYS
+H_OUTBOX = 18  # capacity of the outbox, in bytes
 H_HLC = 20  # the hybrid logical clock's last stamp
 H_PRUNED_MS = 21  # up_ms of the last automatic prune
 H_INVALIDATIONS = 22  # counter
@@ -48,6 +50,23 @@ H_PRUNES = 23  # counter
 H_COARSENED = 24  # counter: nodes that gave way because the table was full
 H_INHERITED = 25  # counter: claims taken over from a dead or overdue leader
 H_NEIGHBOURS = 26  # (*) moved by a newcomer of another layout or C library: look for its segment
+H_OUT_HEAD = 27  # position behind the last record of the outbox; positions count bytes and only grow
+H_OUT_TAIL = 28  # everything before it is told
+H_OUT_CLEAR_TO = 29  # everything before it, as far as it is not told, stands for one message that clears all
+H_OUT_LOST = 30  # counter: how often that came about
+H_UNSENT_TO = 31  # above the tail: something before it is unknown to the storage that the hosts share
+H_BUS_EPOCH = 32  # how far this host has heard, see zoocache/bus: the epoch, 0 if it never has,
+H_BUS_N = 33  # the number,
+H_BUS_MARK = 34  # and its mark; 0 while it is unknown
+H_BUS_WANT = 35  # (*) the highest number that anybody has met; above H_BUS_N: there is something to hear
+H_BEAT_MS = 36  # (*) up_ms when this host last was known to have heard all
+H_CAUGHT_UP = 37  # (*) 1 from then on, 0 again for the first process that comes after all had gone
+H_SENT = 38  # (*) counter: messages sent; like the next three only for people, a step may be lost
+H_HEARD = 39  # (*) counter: messages of other hosts heard
+H_GAPS = 40  # (*) counter: times that something was missing and read up
+H_FLOORED = 41  # (*) counter: times that too much was missing, and everything was overtaken
+H_LISTENER_PID = 42  # (*) of the listener, for people; who it is the kernel lock tells
+H_LISTENER_MS = 43  # up_ms when somebody last began to start a listener
 
 LIVE = 1
 DEAD = 2
@@ -64,7 +83,7 @@ S_FILLS = 5
 S_SEEN_MS = 6  # up_ms at which the counters were last written
 
 # A claim. C_STATE is the word that commits; see claims.py.
-CLAIM_WORDS = 72
+CLAIM_WORDS = 73
 CLAIM_WAYS = 8
 C_STATE = 0
 C_HIGH = 1  # the digest
@@ -74,8 +93,17 @@ C_TICKET = 4
 C_SINCE_MS = 5  # up_ms: when the present owner began, or when it failed
 C_JOINED = 6  # (*) 1 once somebody waits
 C_LENGTH = 7  # bytes of text
-C_TEXT = 8
+C_LEASED = 8  # (*) 1 once the flight holds a lease in the storage that the hosts share
+C_TEXT = 9
 CLAIM_TEXT_BYTES = (CLAIM_WORDS - C_TEXT) * WORD
+
+# A record of the outbox. Its words and its payload may lie around the ring's end.
+RECORD_WORDS = 4
+R_SIZE = 0  # bytes of the whole record, a multiple of WORD
+R_STATE = 1  # commits
+R_OWNER = 2  # as C_OWNER
+R_LENGTH = 3  # bytes of the payload behind these words
+MIN_OUTBOX = 4096
 
 # A node. N_HIGH is written last when a node is born (0: free), N_CHANGED commits later changes.
 NODE_WORDS = 5
@@ -103,6 +131,7 @@ class Layout(NamedTuple):
         size: bytes of the whole object.
         slots: how many slots there are; `slots_at` is the index of the first one's first word.
         claims: how many claims; `claims_at` likewise.
+        outbox: bytes of the outbox; `outbox_at` is the index of its first word.
         nodes: how many nodes each table has; `tables_at` are the indices of the two tables' first words.
         arena: bytes of each arena; `arenas_at` are the two byte offsets.
     """
@@ -112,6 +141,8 @@ class Layout(NamedTuple):
     slots_at: int
     claims: int
     claims_at: int
+    outbox: int
+    outbox_at: int
     nodes: int
     tables_at: tuple[int, int]
     arena: int
@@ -131,12 +162,14 @@ def layout_of(size: int) -> Layout:
     claims = min(4096, size // 8 // (CLAIM_WORDS * WORD)) // CLAIM_WAYS * CLAIM_WAYS
     slots_at = HEADER_WORDS
     claims_at = slots_at + slots * SLOT_WORDS
-    nodes_at = claims_at + claims * CLAIM_WORDS
+    outbox = max(size // 64, MIN_OUTBOX) // WORD * WORD
+    outbox_at = claims_at + claims * CLAIM_WORDS
+    nodes_at = outbox_at + outbox // WORD
     nodes = (size - nodes_at * WORD) // 2 // (NODE_WORDS * WORD + TEXT_BYTES_A_NODE)
     table_words = nodes * NODE_WORDS
     arenas_at = (nodes_at + 2 * table_words) * WORD
     arena = (size - arenas_at) // 2 // WORD * WORD
     return Layout(
-        size, slots, slots_at, claims, claims_at, nodes, (nodes_at, nodes_at + table_words),
+        size, slots, slots_at, claims, claims_at, outbox, outbox_at, nodes, (nodes_at, nodes_at + table_words),
         arena, (arenas_at, arenas_at + arena),
     )  # fmt: skip

@@ -35,7 +35,7 @@ from zoocache.shm.lock import Lock
 
 log = logging.getLogger("zoocache")
 
-GATE_BYTES = 32
+SEMAPHORE_BYTES = 32
 """A POSIX semaphore of glibc on 64-bit machines."""
 
 CURRENT_S = 0.001
@@ -43,7 +43,10 @@ CURRENT_S = 0.001
 meanwhile, but nobody uses the object that is made under it next until this time has passed, so whoever invalidates what
 was computed there looks again before, and finds out."""
 
-_COUNTERS = (at.H_SEQ, at.H_GEN, at.H_INSERTS, at.H_TICKETS, at.H_HLC)
+_COUNTERS = (
+    at.H_SEQ, at.H_GEN, at.H_INSERTS, at.H_TICKETS, at.H_HLC, at.H_OUT_HEAD, at.H_OUT_TAIL, at.H_OUT_CLEAR_TO,
+    at.H_OUT_LOST,
+)  # fmt: skip
 _FAR = 2**63
 """No counter ever gets there; one that has would soon be beyond a word."""
 
@@ -110,10 +113,18 @@ def _settle_alone(name: str, fd: int, size: int | None) -> bool:
         return True
     if not _is_sound(fd):
         log.warning("zoocache: segment %s is damaged or of another make; it is replaced", name)
-    elif size is None or size == actual:
+    elif _keep_for_the_next(fd, size is None or size == actual):
         return True
     unlink(name, fd)
     return False
+
+
+def _keep_for_the_next(fd: int, fits: bool) -> bool:
+    """Whether a sound segment that everybody has left is used further. What its outbox holds must not be lost for a
+    wish to have another size. What the host had heard is some time ago: it has to catch up before it knows all."""
+    with mmap.mmap(fd, HEADER_WORDS * WORD) as header, memoryview(header).cast("Q") as words:
+        words[at.H_CAUGHT_UP] = 0
+        return fits or words[at.H_OUT_HEAD] != words[at.H_OUT_TAIL]
 
 
 def _settle_among_others(name: str, fd: int) -> bool:
@@ -152,7 +163,7 @@ def is_sound_header(words: list[int], size: int) -> bool:
     parts: Layout = layout_of(size)
     fixed = {
         at.H_MAGIC: MAGIC, at.H_LAYOUT: LAYOUT, at.H_SIZE: size, at.H_STATE: at.LIVE, at.H_NODES: parts.nodes,
-        at.H_ARENA: parts.arena, at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims,
+        at.H_ARENA: parts.arena, at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims, at.H_OUTBOX: parts.outbox,
     }  # fmt: skip
     return (
         all(words[index] == value for index, value in fixed.items())
@@ -160,6 +171,7 @@ def is_sound_header(words: list[int], size: int) -> bool:
         and words[at.H_FLOOR] <= words[at.H_SEQ] + 1
         and max(words[at.H_COUNT], words[at.H_COUNT + 1]) <= parts.nodes
         and max(words[at.H_USED], words[at.H_USED + 1]) <= parts.arena
+        and words[at.H_OUT_TAIL] <= words[at.H_OUT_HEAD]
     )
 
 
@@ -251,7 +263,7 @@ def write_header(fd: int, size: int) -> None:
         values = {
             at.H_LAYOUT: LAYOUT, at.H_SIZE: size, at.H_INCARNATION: int.from_bytes(os.urandom(8), "little"),
             at.H_STATE: at.LIVE, at.H_NODES: parts.nodes, at.H_ARENA: parts.arena,
-            at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims,
+            at.H_SLOTS: parts.slots, at.H_CLAIMS: parts.claims, at.H_OUTBOX: parts.outbox,
         }  # fmt: skip
         for index, value in values.items():
             words[index] = value
@@ -273,35 +285,39 @@ def map_object(fd: int, size: int) -> mmap.mmap:
 
 
 def open_gate(name: str) -> posix_ipc.Semaphore | None:
-    """The semaphore in front of a segment's lock, made if need be; None where there is no room for one.
+    """The semaphore in front of a segment's lock; see `open_semaphore`."""
+    return open_semaphore(identity.gate_name(name), 1)
+
+
+def open_semaphore(name: str, tokens: int) -> posix_ipc.Semaphore | None:
+    """A semaphore, made with so many tokens if need be; None where there is no room for one.
 
     Raises:
         SegmentRefused: it is not ours. SegmentError: whatever else the system says.
     """
-    gate = identity.gate_name(name)
-    if not _is_gate_whole(identity.gate_file(gate)):
-        log.warning("zoocache: semaphore %s is damaged; it is replaced", gate)
-        _unlink_gate(gate)
+    if not _is_semaphore_whole(identity.semaphore_file(name)):
+        log.warning("zoocache: semaphore %s is damaged; it is replaced", name)
+        unlink_semaphore(name)
     try:
-        semaphore = posix_ipc.Semaphore(gate, posix_ipc.O_CREAT, 0o600, 1)
+        semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREAT, 0o600, tokens)
     except posix_ipc.PermissionsError as error:
-        raise SegmentRefused(errno.EACCES, f"semaphore {gate} cannot be opened: {error}; it is not ours") from error
+        raise SegmentRefused(errno.EACCES, f"semaphore {name} cannot be opened: {error}; it is not ours") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            return None  # the flock alone is as safe, and polled
-        raise SegmentError(_number(error), f"semaphore {gate}: {error}") from error
-    _own_gate(identity.gate_file(gate))
+            return None  # whatever it is for works without it, by looking now and then
+        raise SegmentError(_number(error), f"semaphore {name}: {error}") from error
+    _own_semaphore(identity.semaphore_file(name))
     return semaphore
 
 
-def _is_gate_whole(file: str) -> bool:
+def _is_semaphore_whole(file: str) -> bool:
     """Whether nothing, or at least a whole semaphore, has the name: the first touch of a shorter one is SIGBUS."""
     with contextlib.suppress(FileNotFoundError):
-        return os.stat(file).st_size >= GATE_BYTES
+        return os.stat(file).st_size >= SEMAPHORE_BYTES
     return True
 
 
-def _own_gate(file: str) -> None:
+def _own_semaphore(file: str) -> None:
     """Refuse a semaphore that is not ours, and give its owner the rights that the umask may have cut.
 
     It may have two names: glibc makes it under another one and links it, and who is killed in between leaves both.
@@ -313,11 +329,7 @@ def _own_gate(file: str) -> None:
             os.chmod(file, 0o600)
 
 
-def unlink_gate(name: str) -> None:
-    """Remove the semaphore in front of a segment's lock, if there is one."""
-    _unlink_gate(identity.gate_name(name))
-
-
-def _unlink_gate(gate: str) -> None:
+def unlink_semaphore(name: str) -> None:
+    """Remove a semaphore, if there is one."""
     with contextlib.suppress(posix_ipc.ExistentialError):
-        posix_ipc.unlink_semaphore(gate)
+        posix_ipc.unlink_semaphore(name)

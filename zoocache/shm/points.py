@@ -29,6 +29,7 @@ ALL = (
     "trie.changed", "trie.committed",
     "prune.copied", "prune.floored", "prune.flipped",
     "claim.written", "claim.led", "claim.inherited", "claim.failed", "claim.ended",
+    "outbox.written", "outbox.appended", "outbox.lost",
     "store.begun", "store.written", "store.committed", "store.marked",
     "engine.stored", "engine.filled",
 )  # fmt: skip

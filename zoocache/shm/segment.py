@@ -36,11 +36,13 @@ from zoocache.shm.object import (
     retire,
     settle,
     unlink,
-    unlink_gate,
+    unlink_semaphore,
     write_header,
 )
+from zoocache.shm.outbox import Outbox
 from zoocache.shm.slots import Slots
 from zoocache.shm.tables import Tables
+from zoocache.shm.wake import Wake
 
 log = logging.getLogger("zoocache")
 T = TypeVar("T")
@@ -65,6 +67,8 @@ class Segment:
         words: all of it as aligned u64.
         shared: False for a private segment, which only forked children share.
         lock: the write lock; `write` takes it.
+        outbox: what the other hosts have still to be told.
+        wake: wakes the listener; None for a private segment, which cannot have one.
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class Segment:
         self.tables = Tables(self.words, raw, self.layout)
         self.slots = Slots(self.words, self.layout, description)
         self.claims = Claims(self.words, raw, self.layout, self.slots)
+        self.outbox = Outbox(self.words, raw, self.layout)
+        self.wake = Wake(identity.wake_name(name)) if shared else None
         self.incarnation = self.words[at.H_INCARNATION]
         self._current_s = 0.0
         # Two threads of a process must not take two slots. Re-entrant: a signal handler's call must not wait for the
@@ -183,7 +189,9 @@ class Segment:
         self._description = None
 
 
-def attach(prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT_TIMEOUT_S) -> Segment:
+def attach(
+    prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT_TIMEOUT_S, host_id: str = ""
+) -> Segment:  # fmt: skip
     """Attach to the host's segment for `prefix`; create it if there is none.
 
     Args:
@@ -191,6 +199,7 @@ def attach(prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT
         size: bytes. It is fixed at creation: a segment in use keeps its own. None: DEFAULT_SIZE, or less where
             `/dev/shm` has no room for that.
         lock_timeout_s: how long a write waits for a living holder of the lock.
+        host_id: tells the hosts apart that share one `/dev/shm`, where some do.
 
     Returns:
         The segment; a private one, with one warning, where the system has no shared memory.
@@ -200,7 +209,7 @@ def attach(prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT
         SegmentTooSmall: no room.
         SegmentError: whatever else the system says.
     """
-    name = identity.segment_name(prefix)
+    name = identity.segment_name(prefix, host_id=host_id)
     try:
         for _ in range(ATTEMPTS):
             fd = open_object(name)
@@ -215,6 +224,20 @@ def attach(prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT
         raise SegmentError(error.errno, f"segment {name} cannot be attached: {error}") from error
     raise SegmentError(errno.EAGAIN, f"segment {name} was replaced {ATTEMPTS} times while attaching; is something "
                                      "removing it again and again?")  # fmt: skip
+
+
+def attach_to_existing(
+    prefix: str, lock_timeout_s: float = DEFAULT_TIMEOUT_S, host_id: str = ""
+) -> Segment | None:  # fmt: skip
+    """As `attach`, but None where there is no such segment: the listener makes none, it leaves."""
+    fd = open_object(identity.segment_name(prefix, host_id=host_id), create=False)
+    if fd is None:
+        return None
+    try:
+        is_made = os.fstat(fd).st_size > 0
+    finally:
+        os.close(fd)
+    return attach(prefix, None, lock_timeout_s, host_id) if is_made else None
 
 
 def _attached(name: str, fd: int, shared: bool, lock_timeout_s: float) -> Segment:
@@ -240,8 +263,8 @@ def private(name: str, size: int | None = None, lock_timeout_s: float = DEFAULT_
     return _attached(name, fd, False, lock_timeout_s)
 
 
-def destroy(prefix: str) -> bool:
-    """Remove the segment of `prefix` and its semaphore, if nobody is attached.
+def destroy(prefix: str, host_id: str = "") -> bool:
+    """Remove the segment of `prefix` and its semaphores, if nobody is attached.
 
     Returns:
         Whether there was one.
@@ -249,7 +272,7 @@ def destroy(prefix: str) -> bool:
     Raises:
         SegmentError: somebody is attached.
     """
-    name = identity.segment_name(prefix)
+    name = identity.segment_name(prefix, host_id=host_id)
     fd = open_object(name, create=False)
     if fd is None:
         return False
@@ -258,7 +281,8 @@ def destroy(prefix: str) -> bool:
         if not kernel.try_exclusive(fd, at.LOCK_ATTACHED):
             raise SegmentError(errno.EBUSY, f"segment {name} is in use; end the processes that are attached first")
         unlink(name, fd)
-        unlink_gate(name)
+        unlink_semaphore(identity.gate_name(name))
+        unlink_semaphore(identity.wake_name(name))
     finally:
         os.close(fd)
     return True

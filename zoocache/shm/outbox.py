@@ -1,0 +1,268 @@
+"""The outbox: what the other hosts have still to be told, kept where no killed process can take it along.
+
+    H_OUT_HEAD       position behind the last record
+    H_OUT_TAIL       everything before it is told
+    H_OUT_CLEAR_TO   everything from the tail to here is lost, and told by one message that clears all
+    H_OUT_LOST       how often that came about
+    H_UNSENT_TO      something before it, and not before the tail, is unknown to the storage that the hosts share
+    record           R_SIZE, R_STATE, R_OWNER, R_LENGTH, then the payload: opaque bytes
+
+Positions count bytes and only grow; the word of a position is that divided by 8, modulo the words of the ring. States:
+
+    BEGUN     whoever wrote it is about to do what it says, or to tell the others by itself
+    UNSENT    it was done here, and is to be told
+    DONE      told
+
+Everything is written under the segment's lock.
+
+    append    record (BEGUN), H_OUT_HEAD (one store: there)
+    become    R_STATE (one store)
+    settle    H_OUT_TAIL over the records that are done
+    lose      H_OUT_LOST + 1, H_OUT_CLEAR_TO (one store: lost), H_OUT_HEAD
+
+Crash argument. A record without H_OUT_HEAD is not there. A BEGUN one whose owner is proved dead is done and told by
+whoever finds it: what it says may have happened on this host or not, and to say it once more harms nobody. Killed in
+`lose` before H_OUT_HEAD, the next writer finds H_OUT_CLEAR_TO above it, and begins there. A record is told twice if
+the teller is killed before it is DONE.
+
+Full is not wrong: where there is no room, all that is there is lost, and one message that clears everything is told in
+its stead. Before that is told more may be lost: who tells it notes H_OUT_LOST first, and if that has moved meanwhile,
+tells it again. A record that makes no sense (somebody scribbled over it) is lost in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from zoocache.shm import points
+from zoocache.shm.layout import (
+    H_OUT_CLEAR_TO,
+    H_OUT_HEAD,
+    H_OUT_LOST,
+    H_OUT_TAIL,
+    H_UNSENT_TO,
+    R_LENGTH,
+    R_OWNER,
+    R_SIZE,
+    R_STATE,
+    RECORD_WORDS,
+    WORD,
+    Layout,
+)
+
+BEGUN, UNSENT, DONE = 1, 2, 3
+
+NOWHERE = -1
+_HEAD_BYTES = RECORD_WORDS * WORD
+
+
+class Place(NamedTuple):
+    """Where a record stands.
+
+    Attributes:
+        start: its position; NOWHERE if it was lost at once.
+        end: once the tail is there, it has been told, or what stands for it.
+    """
+
+    start: int
+    end: int
+
+
+class Record(NamedTuple):
+    """A record, copied out."""
+
+    place: Place
+    state: int
+    owner: int
+    payload: bytes
+
+
+class _Head(NamedTuple):
+    """A record without its payload."""
+
+    place: Place
+    state: int
+    owner: int
+    length: int
+
+
+class Unsound(Exception):
+    """What stands at a position is no record."""
+
+
+class Outbox:
+    """The outbox of one segment. What must be called under the segment's lock says so."""
+
+    __slots__ = ("_at", "_bytes", "_capacity", "_count", "_words")
+
+    def __init__(self, words: memoryview, raw: memoryview, layout: Layout) -> None:
+        self._words = words
+        self._capacity = layout.outbox
+        self._count = layout.outbox // WORD
+        self._at = layout.outbox_at
+        self._bytes = raw[self._at * WORD : self._at * WORD + layout.outbox]
+
+    # Without the lock: each looks at one or two words.
+
+    def is_told(self, end: int) -> bool:
+        """Whether everything before this position has been told."""
+        return bool(self._words[H_OUT_TAIL] >= end)
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell, nor anything under way."""
+        return bool(self._words[H_OUT_TAIL] >= self._words[H_OUT_HEAD])
+
+    def hides_something(self) -> bool:
+        """Whether something is unknown to the storage that the hosts share."""
+        return bool(self._words[H_UNSENT_TO] > self._words[H_OUT_TAIL])
+
+    # Under the lock.
+
+    def append(self, owner: int, payload: bytes) -> Place:
+        """Add a record that is BEGUN; where there is no room for it, it is lost with all the others."""
+        words = self._words
+        size = _HEAD_BYTES + (len(payload) + WORD - 1) // WORD * WORD
+        start = max(words[H_OUT_HEAD], words[H_OUT_CLEAR_TO])
+        if start + size - self._first() > self._capacity:
+            start = self.lose()
+            if size > self._capacity:
+                return Place(NOWHERE, start)
+        words[self._word(start, R_SIZE)] = size
+        words[self._word(start, R_STATE)] = BEGUN
+        words[self._word(start, R_OWNER)] = owner
+        words[self._word(start, R_LENGTH)] = len(payload)
+        self._write(start + _HEAD_BYTES, payload)
+        if points.ARMED:
+            points.reach("outbox.written")
+        words[H_OUT_HEAD] = start + size
+        if points.ARMED:
+            points.reach("outbox.appended")
+        return Place(start, start + size)
+
+    def _first(self) -> int:
+        """The position of the first record that is neither told nor lost."""
+        return max(self._words[H_OUT_TAIL], self._words[H_OUT_CLEAR_TO])
+
+    def _word(self, position: int, word: int) -> int:
+        return self._at + ((position >> 3) + word) % self._count
+
+    def _write(self, position: int, payload: bytes) -> None:
+        start = position % self._capacity
+        until_end = self._capacity - start
+        if len(payload) <= until_end:
+            self._bytes[start : start + len(payload)] = payload
+        else:
+            self._bytes[start:] = payload[:until_end]
+            self._bytes[: len(payload) - until_end] = payload[until_end:]
+
+    def _read(self, position: int, length: int) -> bytes:
+        start = position % self._capacity
+        first = bytes(self._bytes[start : start + length])
+        return first + bytes(self._bytes[: length - len(first)])
+
+    def lose(self) -> int:
+        """Let one message that clears everything stand for all that is there; returns where the next record begins."""
+        words = self._words
+        words[H_OUT_LOST] += 1
+        end = max(words[H_OUT_HEAD], words[H_OUT_CLEAR_TO]) + WORD  # also where nothing is there: it has to be told
+        words[H_OUT_CLEAR_TO] = end
+        if points.ARMED:
+            points.reach("outbox.lost")
+        words[H_OUT_HEAD] = end
+        if words[H_UNSENT_TO]:
+            words[H_UNSENT_TO] = end
+        return int(end)
+
+    def become(self, place: Place, state: int) -> bool:
+        """Change a record's state; False if it is not there any more: told by another, or lost."""
+        if place.start < self._first():
+            return False
+        self._words[self._word(place.start, R_STATE)] = state
+        return True
+
+    def hide(self, end: int) -> None:
+        """Something before this position is unknown to the storage that the hosts share."""
+        self._words[H_UNSENT_TO] = max(self._words[H_UNSENT_TO], end)
+
+    def waiting(self, most_bytes: int) -> list[Record]:
+        """The next records that are not DONE, among so many bytes."""
+        try:
+            return [self._copied(found) for found in self._records(most_bytes) if found.state != DONE]
+        except Unsound:
+            self.lose()
+            return []
+
+    def _copied(self, found: _Head) -> Record:
+        payload = self._read(found.place.start + _HEAD_BYTES, found.length)
+        return Record(found.place, found.state, found.owner, payload)
+
+    def lost(self) -> tuple[int, int]:
+        """H_OUT_LOST, and whether (1 or 0) there is something lost to be told."""
+        words = self._words
+        return words[H_OUT_LOST], int(words[H_OUT_CLEAR_TO] > words[H_OUT_TAIL])
+
+    def told_lost(self, lost: int) -> bool:
+        """The message that clears everything was told; whether it covers all that is lost by now.
+
+        Args:
+            lost: H_OUT_LOST before it was told.
+        """
+        words = self._words
+        if words[H_OUT_LOST] != lost:
+            return False
+        words[H_OUT_TAIL] = max(words[H_OUT_TAIL], words[H_OUT_CLEAR_TO])
+        return True
+
+    def settle(self) -> None:
+        """Move the tail over what is done."""
+        words = self._words
+        if words[H_OUT_CLEAR_TO] > words[H_OUT_TAIL]:
+            return
+        try:
+            undone = (found.place.start for found in self._records(self._capacity) if found.state != DONE)
+            words[H_OUT_TAIL] = next(undone, words[H_OUT_HEAD])
+            if words[H_UNSENT_TO] and not any(each.state == UNSENT for each in self._records(self._capacity)):
+                words[H_UNSENT_TO] = 0
+        except Unsound:
+            self.lose()
+
+    def _records(self, most_bytes: int) -> Iterator[_Head]:
+        """The records from the first one on, as far as they begin among so many bytes.
+
+        Raises:
+            Unsound: one of them is none.
+        """
+        position = self._first()
+        head = self._words[H_OUT_HEAD]
+        until = min(head, position + most_bytes)
+        while position < until:
+            found = self._record(position, head)
+            yield found
+            position = found.place.end
+
+    def _record(self, position: int, head: int) -> _Head:
+        size, state, owner, length = (self._words[self._word(position, word)] for word in range(RECORD_WORDS))
+        is_sound = (
+            size % WORD == 0
+            and _HEAD_BYTES + length <= size <= min(self._capacity, head - position)
+            and state in {BEGUN, UNSENT, DONE}
+        )
+        if not is_sound:
+            raise Unsound(f"at {position}: {size} bytes, state {state}, {length} bytes of payload")
+        return _Head(Place(position, position + size), state, owner, length)
+
+    def faults(self) -> list[str]:
+        """What is wrong with it, in words."""
+        words, faults = self._words, []
+        if max(words[H_OUT_TAIL], words[H_UNSENT_TO]) > words[H_OUT_HEAD]:
+            faults.append("the outbox's tail is above its head, or something is unsent behind that")
+        if words[H_OUT_HEAD] - self._first() > self._capacity:
+            faults.append("the outbox holds more than it can")
+            return faults
+        try:
+            deque(self._records(self._capacity), maxlen=0)
+        except Unsound as error:
+            faults.append(f"the outbox has a record that is none ({error})")
+        return faults
