@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tests.storage.kin import (
 from tests.storage.steps import BOOT, START, after, body, hashed, living, save, store_at, works
 from zoocache.errors import Busy
 from zoocache.storage import Life, lmdb_files
+from zoocache.storage import lmdb_locked as locked
 from zoocache.storage.lmdb import LmdbStore
 
 MIB = 1 << 20
@@ -245,14 +247,15 @@ REMOVALS = [remove_all, remove_contents, remove_lock, remove_link, remove_enviro
 @pytest.mark.parametrize("remove", REMOVALS, ids=lambda remove: remove.__name__)
 @pytest.mark.parametrize("first", ["load", "save", "invalidate", "stamp", "touch", "clear"])
 def test_removed_under_those_who_use_it(place: Path, remove: Callable[[Path], None], first: str) -> None:
-    """Whoever has a store open that is removed or moved away notices at the next call: what was in it is gone, stamps
-    of before are worth nothing, and all meet again in the new one."""
+    """Whoever has a store open that is removed or moved away notices as soon as the last look at the link is too old to
+    be believed: what was in it is gone, stamps of before are worth nothing, and all meet again in the new one."""
     cache = place / "cache"
     one, two = store_at(cache), store_at(cache)
     for store in (one, two):
         save(store, "k", "t", life=Life(1000, True))
     stamp = one.stamp()
     remove(cache)
+    time.sleep(lmdb_files.CURRENT_S)
     if first == "load":
         assert None is body(one, "k")
     elif first == "save":
@@ -269,6 +272,38 @@ def test_removed_under_those_who_use_it(place: Path, remove: Callable[[Path], No
     assert save(one, "k", "t", body=b"again")
     assert b"again" == body(two, "k")
     two.invalidate([hashed("t")], START)
+    assert None is body(one, "k")
+
+
+@pytest.fixture
+def long_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the link is believed for long enough to do things meanwhile."""
+    monkeypatch.setattr(lmdb_files, "CURRENT_S", 0.1)
+
+
+@pytest.mark.usefixtures("long_looks")
+@pytest.mark.parametrize("remove", REMOVALS, ids=lambda remove: remove.__name__)
+def test_replaced_under_those_who_use_it(place: Path, remove: Callable[[Path], None]) -> None:
+    """What was done in a new store is seen at once by whoever had the old one open and had just looked at it."""
+    cache = place / "cache"
+    one = store_at(cache)
+    save(one, "k", "t")
+    assert b"k" == body(one, "k")
+    remove(cache)
+    two = store_at(cache)
+    two.invalidate([hashed("t")], START)
+    assert None is body(one, "k")
+    assert two.stamp() == one.stamp()
+
+
+@pytest.mark.usefixtures("long_looks")
+def test_an_environment_that_is_given_up_is_believed_by_nobody(place: Path) -> None:
+    """Once somebody has withdrawn the environment, a look of just before at the link counts no more."""
+    one, two = store_at(place), store_at(place)
+    save(one, "k", "t")
+    attached = two._access.here()
+    assert b"k" == body(one, "k")
+    attached.lock.run(locked.dispose, attached, "a test", False)
     assert None is body(one, "k")
 
 

@@ -204,8 +204,14 @@ def patiently(action: Callable[[], T]) -> Steps[T]:
     Raises:
         Busy: the lock stayed with another for as long as a blocking caller would have waited.
     """
-    deadline_s = time.monotonic() + DEFAULT_TIMEOUT_S
+    try:  # mostly that is all
+        return at_once(action)
+    except Inside:
+        raise
+    except Busy:
+        deadline_s = time.monotonic() + DEFAULT_TIMEOUT_S
     for pause_s in pauses():
+        yield Pause(pause_s)
         try:
             return at_once(action)
         except Inside:
@@ -213,5 +219,4 @@ def patiently(action: Callable[[], T]) -> Steps[T]:
         except Busy:
             if time.monotonic() >= deadline_s:
                 raise
-        yield Pause(pause_s)
     raise AssertionError("pauses() never ends")

@@ -56,6 +56,8 @@ from zoocache.shm.slots import Slots
 
 FREE, RUNNING, FAILED = 0, 1, 2
 
+_BUCKET_WORDS = CLAIM_WAYS * CLAIM_WORDS
+
 FAILED_LINGERS_MS = 2000
 """A failed claim keeps its text for so long: a follower looks every few milliseconds."""
 
@@ -84,11 +86,18 @@ class Claims:
         self._buckets = layout.claims // CLAIM_WAYS
 
     def _bucket(self, high: int) -> range:
-        start = self._at + high % self._buckets * CLAIM_WAYS * CLAIM_WORDS
-        return range(start, start + CLAIM_WAYS * CLAIM_WORDS, CLAIM_WORDS)
+        start = self._at + high % self._buckets * _BUCKET_WORDS
+        return range(start, start + _BUCKET_WORDS, CLAIM_WORDS)
+
+    def _states(self, high: int) -> list[int]:
+        """The states of a bucket's claims, each copied out as a word."""
+        start = self._at + high % self._buckets * _BUCKET_WORDS
+        return self._words[start : start + _BUCKET_WORDS : CLAIM_WORDS].tolist()
 
     def find(self, high: int, low: int) -> Claim | None:
         """The flight of a digest that is under way, if there is one. No lock: it may be over when this returns."""
+        if RUNNING not in self._states(high):
+            return None
         words = self._words
         for at in self._bucket(high):
             if words[at] == RUNNING and words[at + C_HIGH] == high and words[at + C_LOW] == low:
@@ -108,7 +117,7 @@ class Claims:
         running = self.find(high, low)
         if running is not None:
             return running, False
-        at = next(self._vacant(high, up_ms), -1)
+        at = self._place_for(high, up_ms)
         if at < 0:
             return None, True
         words = self._words
@@ -129,10 +138,16 @@ class Claims:
             points.reach("claim.led")
         return Claim(at, ticket), True
 
+    def _place_for(self, high: int, up_ms: int) -> int:
+        """Where in its bucket a new claim may stand; -1: nowhere. A claim that is free stays so under the lock."""
+        states = self._states(high)
+        if FREE in states:
+            return self._bucket(high)[states.index(FREE)]
+        return next(self._vacant(high, up_ms), -1)
+
     def _vacant(self, high: int, up_ms: int) -> Iterator[int]:
-        """The places of a bucket that may be used, the best first."""
+        """The places of a bucket that may be used though they were not given back, the best first."""
         words, bucket = self._words, self._bucket(high)
-        yield from (at for at in bucket if words[at] == FREE)
         for lingers_ms, joined in ((UNJOINED_LINGERS_MS, 0), (FAILED_LINGERS_MS, 1)):
             yield from (
                 at

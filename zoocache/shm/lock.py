@@ -45,8 +45,14 @@ PATIENCE_S = 0.020
 DEFAULT_TIMEOUT_S = 2.0
 """A stopped holder is never robbed: a write gives up after this."""
 
-_mood = threading.local()
-"""`timeout_s` of this thread, where `at_once` has set it."""
+
+class _Mood(threading.local):
+    """Of this thread: `timeout_s`, where `at_once` has set it."""
+
+    timeout_s: float | None = None
+
+
+_mood = _Mood()
 
 _EX_NB = fcntl.LOCK_EX | fcntl.LOCK_NB
 _UN = fcntl.LOCK_UN
@@ -191,7 +197,8 @@ class Lock:
             time.sleep(pause_s)
 
     def _patience_s(self) -> float:
-        return getattr(_mood, "timeout_s", self._timeout_s)
+        timeout_s = _mood.timeout_s
+        return self._timeout_s if timeout_s is None else timeout_s
 
     def _leave(self, fd: int) -> None:
         # A thread that never got in must not unlock for the one that is in. A child forked by the action does not
@@ -222,15 +229,12 @@ def at_once(action: Callable[..., T], *args: Any) -> T:
 
     For callers that must not block their thread, an event loop's, and would rather come back.
     """
-    before = getattr(_mood, "timeout_s", None)
+    before = _mood.timeout_s
     _mood.timeout_s = 0.0
     try:
         return action(*args)
     finally:
-        if before is None:
-            del _mood.timeout_s
-        else:
-            _mood.timeout_s = before
+        _mood.timeout_s = before
 
 
 def _take_token(gate: Gate) -> bool:

@@ -1,6 +1,6 @@
 """Getting at an LMDB store: the environment that is the store by now, and what to do about whatever is in the way.
 
-Readers take no lock: a read transaction is a snapshot that no writer disturbs. Before it, each looks whether the
+Readers take no lock: a read transaction is a snapshot that no writer disturbs. Before it, each makes sure that the
 environment it has open still is the store, which the link in the directory tells (`lmdb_files`).
 
 Writers take the store's own lock (a flock) around LMDB's transaction, so that nobody ever waits for LMDB's mutex, which
@@ -56,7 +56,6 @@ GOAL_BYTES = 1 << 16
 _TRIES = 4
 _DAMAGED = (*DAMAGE, Damaged)
 
-_readlink = os.readlink
 _getpid = os.getpid
 
 
@@ -97,11 +96,8 @@ class Access:
         """The environment that is the store at this moment, opened if need be. Waits for nobody, unless one has to be
         built."""
         attached = self.attached
-        try:
-            if attached is not None and attached.pid == _getpid() and _readlink(attached.link) == attached.target:
-                return attached
-        except OSError as error:
-            log.debug("zoocache: %s: there is no store any more: %s", self.directory, error)
+        if attached is not None and attached.pid == _getpid() and attached.is_still_living():
+            return attached
         return self._attach()
 
     def last_here(self) -> Attached:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 
 import lmdb
 
@@ -39,6 +40,9 @@ LARGEST = 8
 
 _ATTEMPTS = 8
 
+_readlink = os.readlink
+_monotonic = time.monotonic
+
 
 class Attached:
     """A process's hold of a living environment.
@@ -52,20 +56,31 @@ class Attached:
         entries, numbers: the tables.
     """
 
-    __slots__ = ("entries", "epoch", "home", "link", "lock", "mark", "numbers", "pid", "target")
+    __slots__ = ("_current_s", "entries", "epoch", "home", "link", "lock", "mark", "numbers", "pid", "target")
 
     def __init__(self, home: Home, epoch: int, mark: int, entries: Table, numbers: Table) -> None:
         self.pid = os.getpid()
         self.home, self.lock, self.link = home, home.lock, home.link
         self.epoch, self.target, self.mark = epoch, files.target_of(epoch), mark
         self.entries, self.numbers = entries, numbers
+        self._current_s = 0.0
 
     def is_living(self) -> bool:
         """Whether this still is the store, for whoever opens the directory now."""
         try:
-            return os.readlink(self.link) == self.target
+            return _readlink(self.link) == self.target
         except OSError:
             return False
+
+    def is_still_living(self) -> bool:
+        """`is_living`, asked at most every CURRENT_S; see the head of `lmdb_files`."""
+        now_s = _monotonic()
+        if now_s < self._current_s:
+            return True
+        if not self.is_living():
+            return False
+        self._current_s = now_s + files.CURRENT_S
+        return True
 
 
 _opening = threading.RLock()
@@ -116,8 +131,10 @@ def _attach(directory: str, map_size: int, mark: int, timeout_s: float) -> Attac
             prepare(directory)
             home = Home(directory, timeout_s)
             attached = _without_lock(home, mark) or home.lock.run(_living_or_built, home, map_size, mark)
-            if attached is not None and attached.is_living():
-                return attached
+            if attached is not None:
+                time.sleep(files.CURRENT_S)  # until nobody takes another one for the living one any more
+                if attached.is_living():
+                    return attached
         except (OSError, lmdb.Error) as error:  # noqa: PERF203  # it is what the loop is for
             if not _is_about_vanishing(error):
                 raise

@@ -13,9 +13,18 @@
     3  SIZE of entries.mdb, 4 its inode, 5 the inode of its lock file, 6 its last transaction when MARK became 0
     7  SIZE of numbers.mdb, 8, 9, 10 likewise
 
-Whoever has an environment open reads the link before each use (1.6 us, the cheapest question there is about a name):
+Whoever has an environment open reads the link before it is used (2 us, the cheapest question there is about a name):
 another target, or none, and it is no longer the store, whether it was replaced, removed or moved away. Then it opens
-afresh, and trusts nothing of before.
+afresh, and trusts nothing of before. A burst does not ask each time: what a look found stays true for CURRENT_S from
+the moment before it. Nobody is misled by that, because
+
+    who withdraws an environment waits for so long after the link is gone, before anything else happens
+    who opens one waits for so long after it was found to be the living one, before it is used
+
+so by the time that anything is done elsewhere, which a call that starts later must see, every look that found the old
+environment is too old to be trusted. A process that was stopped in between looks at the clock in a call that began
+before. (Only a person who swaps two environments by hand, to and fro, between two looks of one process can make another
+one read what is a millisecond old.) The clock is the monotonic one, which is the host's.
 
 A writer holds the flock of `zoocache.lock`, maps its page to read, and changes words by `pwrite`, which fails on a full
 disk where a store into a mapping would be a SIGBUS. An environment is built and described to its end before the link
@@ -44,6 +53,7 @@ import mmap
 import os
 import re
 import struct
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -63,6 +73,8 @@ MAGIC = int.from_bytes(b"zooLock1", "little")
 WORD_MAGIC, WORD_EPOCH, WORD_MARK, WORD_TABLES = range(4)
 SIZE, DATA_INODE, LOCK_INODE, CLEAN_TXN = range(4)
 SYNCED = (1 << 64) - 1
+CURRENT_S = 0.001
+"""For so long a look at the link is believed; see there."""
 SET_ASIDES = 3
 """So many damaged environments are kept, the next is removed. Files that were not made here are never removed."""
 
@@ -189,6 +201,7 @@ class Home:
         """From here on there is no living environment; not after a power cut either."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.link)
+        time.sleep(CURRENT_S)
         directory = kernel.Description(os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         os.fsync(directory.fd)
 

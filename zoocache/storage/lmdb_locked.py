@@ -12,7 +12,6 @@ is filled into it began after this write was called: a number that went into the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -26,8 +25,6 @@ from zoocache.storage.lmdb_table import Table
 
 T = TypeVar("T")
 
-_readlink = os.readlink
-
 
 class Moved(Exception):
     """The environment that is attached is no longer the store; nothing was done."""
@@ -35,11 +32,7 @@ class Moved(Exception):
 
 def _look(attached: Attached) -> None:
     """Whether this is the store, and is marked as being written to."""
-    try:
-        target = _readlink(attached.link)
-    except OSError as error:
-        raise Moved from error
-    if target != attached.target:
+    if not attached.is_still_living():
         raise Moved
     if attached.home.words[WORD_MARK] != attached.mark:
         attached.home.mark_dirty(attached.mark)
