@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import Children
+from tests.servers import Server, Servers
 
 DEV_SHM = Path("/dev/shm")
 _count = itertools.count()
@@ -59,5 +60,27 @@ def _reset(prefix: str) -> Iterator[None]:  # after `prefix`: the cache lets go 
 def children(prefix: str) -> Iterator[Children]:
     """Starts interpreters (see `tests.children`); none of them outlives the test."""
     started = Children()
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """The server that all tests of this pytest worker share; see `tests.servers`."""
+    started = Servers()
+    yield started.start()
+    started.end()
+
+
+@pytest.fixture
+def redis_url(shared_server: Server) -> str:
+    """Its URL. A test is alone there under its own `prefix`."""
+    return shared_server.url
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    """Starts servers of this test's own, which it may stop, freeze and configure; none of them outlives it."""
+    started = Servers()
     yield started
     started.end()

