@@ -766,16 +766,16 @@ def test_refresh_computes_now() -> None:
 
 def test_refresh_that_raises_leaves_all_as_it_was() -> None:
     """If the function raises, so does `refresh`, and the old value stays."""
-    fail = False
+    down = []
 
     @cacheable
     def get() -> str:
-        if fail:
+        if down:
             raise LookupError("down")
         return "old"
 
     assert "old" == get()
-    fail = True
+    down.append("now")
     with pytest.raises(LookupError, match="down"):
         get.refresh()
     assert "old" == get()
@@ -942,3 +942,81 @@ def test_types_go_through_the_decorator(tmp_path: Path) -> None:
     assert REVEALED == [name.replace("builtins.", "") for name in revealed], lines
     first = SAMPLE.splitlines().index('bare("wrong")') + 1
     assert list(range(first, first + 5)) == sorted(set(wrong)), lines
+
+
+def test_two_decorations_of_one_function_are_two() -> None:
+    """Other tags or another age make other entries: those of the first are not reached by the tags of the second."""
+    values = ["old"]
+
+    def make(deps: Any, ttl: float | None = None) -> Any:
+        @cacheable(deps=deps, ttl=ttl)
+        def get() -> str:
+            return values[0]
+
+        return get
+
+    made = [make("a"), make("b"), make(lambda: "c"), make(lambda: "d"), make(None), make(None, ttl=60)]
+    assert ["old"] * 6 == [get() for get in made]
+    assert 6 == len({get.key_for() for get in made})
+    values[0] = "new"
+    invalidate("b", "d")
+    assert ["old", "new", "old", "new", "old", "old"] == [get() for get in made]
+
+
+def test_a_closure_is_what_it_holds_at_its_first_call() -> None:
+    """What the function around it sets after the decoration tells two closures apart."""
+
+    def make(final: int) -> Any:
+        held = 0
+
+        @cacheable
+        def get() -> int:
+            return held
+
+        held = final
+        return get
+
+    first, second, third = make(1), make(2), make(2)
+    assert (1, 2, 2) == (first(), second(), third())
+    assert second.key_for() == third.key_for() != first.key_for()
+
+
+def test_a_closure_that_is_set_anew_is_nobody_elses() -> None:
+    """What it computes from then on is not what others with its old contents get."""
+
+    def make() -> tuple[Any, Any]:
+        held = 1
+
+        @cacheable
+        def get(_number: int) -> int:
+            return held
+
+        def set_anew() -> None:
+            nonlocal held
+            held = 2
+
+        return get, set_anew
+
+    (first, move), (second, _) = make(), make()
+    assert (1, 1) == (first(0), second(0))
+    move()
+    assert (2, 1) == (first(1), second(1))
+    assert first.key_for(0) == first.key_for(0) != second.key_for(0)
+
+
+def test_a_function_that_counts_for_itself_is_nobody_elses() -> None:
+    """Closures that set what they hold by `nonlocal` share nothing."""
+
+    def make() -> Any:
+        count = 0
+
+        @cacheable
+        def get(_number: int) -> int:
+            nonlocal count
+            count += 1
+            return count
+
+        return get
+
+    first, second = make(), make()
+    assert (1, 2, 1) == (first(1), first(2), second(2))

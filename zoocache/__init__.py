@@ -2,7 +2,7 @@
 
 contrib, cli, demo         programs and integrations; they import only what is public
 _zoocache                  Core: the debug door to the live segment
-decorator, wrapper         cacheable, and the generated fast path of a hit
+decorator, cached, wrapper cacheable, and the generated fast path of a hit
 functions                  invalidate, get, set, clear, prune, configure, version ...
 runtime                    this process's engine: lazy start, fork, exit
 engine/                    calls, fills, live objects; alone knows trie, flights and store together
@@ -17,8 +17,9 @@ from __future__ import annotations
 import logging
 
 from zoocache._version import __version__
+from zoocache.cached import Cached, CallInfo
 from zoocache.config import UNSET
-from zoocache.decorator import Cached, CallInfo, cacheable
+from zoocache.decorator import cacheable
 from zoocache.errors import (
     AlreadyConfigured,
     Busy,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from zoocache import config, identity, keys, runtime
 from zoocache import deps as dependencies
+from zoocache.cached import Cached, CallInfo
 from zoocache.engine import call as calls
 from zoocache.engine import computing, keeping, mutations
 from zoocache.engine import fill as fills
@@ -22,55 +23,8 @@ from zoocache.wrapper import Made, make
 
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 Deps = str | Iterable[str] | Callable[..., str | Iterable[str]] | None
-
-
-class CallInfo(NamedTuple):
-    """What happened to the calls of one function, in this process.
-
-    Attributes:
-        hits: calls that got a kept value.
-        misses: calls that did not: they computed, or waited for one that did.
-        fills: executions of the function.
-        failures: executions that raised.
-        entries: values held live at this moment by all functions of the process.
-    """
-
-    hits: int
-    misses: int
-    fills: int
-    failures: int
-    entries: int
-
-
-class Cached(Protocol, Generic[P, R_co]):
-    """A decorated function: called as before, with a few things to ask of it."""
-
-    __wrapped__: Callable[..., Any]
-    __name__: str
-    __qualname__: str
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """The kept value, or what the function returns now."""
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Callable[..., R_co]: ...
-
-    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The full key of a call; `get` and `delete` take it."""
-
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Compute now, whatever is kept, and keep the result in its place. If the function raises, all stays."""
-
-    def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function itself; the cache is neither read nor written."""
-
-    def invalidate_call(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Drop the entry of one call, in every process of the host; whether one was there."""
-
-    def info(self) -> CallInfo:
-        """What happened so far."""
 
 
 @overload
@@ -159,7 +113,7 @@ def _decorate(fn: Callable[..., Any], options: Options) -> Any:
     is_async = is_coroutine_function(fn)
     spec = Spec(
         name=getattr(fn, "__qualname__", repr(fn)) + "()",
-        stem=f"{options.namespace}{identity.function_identity(fn)}{options.version}",
+        stem="" if identity.is_closure(fn) else _stem(fn, options),
         invoke=fn,
         tags=options.deps if isinstance(options.deps, tuple) else (),
         ttl_s=options.ttl_s,
@@ -174,8 +128,16 @@ def _decorate(fn: Callable[..., Any], options: Options) -> Any:
     spec.method = _is_method(fn, made.names)
     spec.counters.fast_hits, spec.forget_hits = made.hits, made.forget
     caller.made = made
+    if identity.is_closure(fn):
+        caller.identify = functools.partial(_identify, caller, fn, options)
     runtime.register(spec)
     return _dressed(fn, made, caller)
+
+
+def _stem(fn: Callable[..., Any], options: Options) -> str:
+    """What all keys of a function that is cached like this begin with."""
+    known = identity.cached_identity(fn, options.deps, options.ttl_s, options.max_age_s)
+    return f"{options.namespace}{known}{options.version}"
 
 
 def refuse_uncacheable(fn: object) -> None:
@@ -199,10 +161,35 @@ def _is_method(fn: Callable[..., Any], names: tuple[str, ...]) -> bool:
     return "." in inner and names[:1] in (("self",), ("cls",))
 
 
+def _identify(caller: _Caller, fn: Callable[..., Any], options: Options) -> None:
+    """See to it that the keys are those of a function that closes over what this one holds now.
+
+    The stem is stored before the word that says it is settled: another thread may make its first key meanwhile.
+    """
+    closure = caller.closure
+    if closure is None:
+        closure = identity.Closure(fn)
+        caller.spec.stem = _stem(fn, options)
+        caller.closure = closure
+    elif closure.has_moved():
+        identity.unshare(fn)
+        caller.spec.stem = _stem(fn, options)
+        caller.spec.table.clear()
+        caller.identify = None
+
+
 class _Caller:
-    """What the wrapper of one function calls when the fast path has no answer."""
+    """What the wrapper of one function calls when the fast path has no answer.
+
+    Attributes:
+        made: what was generated for it.
+        closure: what the function closes over, as it was when it was identified.
+        identify: to be called before a key is made; None where the keys are settled.
+    """
 
     made: Made
+    closure: identity.Closure | None = None
+    identify: Callable[[], None] | None = None
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -226,6 +213,8 @@ class _Caller:
     def key(self, values: tuple[Any, ...]) -> str:
         """The full key of a call with these values."""
         spec = self.spec
+        if self.identify is not None:
+            self.identify()
         if spec.method:
             rest = keys.encode_call(spec.name, spec.names[1:], values[1:])
             return f"{spec.stem}({keys.encode_self(values[0], spec.name)};{rest})"

@@ -6,6 +6,14 @@
     module:qualname#@<random>           a definition that holds what no other process could compare; forked children
                                         inherit it
 
+How it is cached is a part of what is cached: a digest of the tags or of the function that tells them, and of the
+limits of age. Two decorations of one function are two, and entries of before an edit that adds a tag, which that tag
+would not reach, are not found afterwards.
+
+What a closure holds may be set anew by the function around it. So a closure is identified when its first key is made,
+and whoever makes a key asks whether it holds the same still (`Closure`): if not, it is nobody else's from then on, as
+is one that sets what it closes over itself (`nonlocal`).
+
 A module-level function is known by its name alone, so that its entries outlive an edit elsewhere in it and a new
 version of Python; `cacheable(version=…)` is for edits that matter. Rejected: the digest of the code for all of them
 (each release would start cold), and `repr` or the address of a closure's cells (they differ from process to process).
@@ -15,6 +23,7 @@ Whoever runs a program with another version of Python, or with -O, has other byt
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from enum import Enum
@@ -64,6 +73,62 @@ def function_identity(fn: Callable[..., Any]) -> str:
     return known if known is not None else _identities.setdefault(fn, _identify(fn))
 
 
+def cached_identity(fn: Callable[..., Any], deps: object, *limits: object) -> str:
+    """The identity of a function together with how it is cached.
+
+    Args:
+        fn: as `function_identity` takes it.
+        deps: a tuple of tags, a callable that tells them, or None.
+        limits: what else two decorations may differ in; None for the configuration's.
+    """
+    identity = function_identity(fn)
+    if deps is None and not any(limits):
+        return identity
+    told = _deps_text(deps) if callable(deps) else repr(deps)
+    text = "|".join((told, *map(repr, limits)))
+    return f"{identity}+{blake2b(text.encode(), digest_size=_DIGEST_BYTES // 2).hexdigest()}"
+
+
+def _deps_text(deps: Callable[..., Any]) -> str:
+    if isinstance(deps, FunctionType):
+        return function_identity(deps)
+    try:  # a bound method, a partial, an object that can be called: told by who it is
+        return token_of(deps)
+    except TypeError:
+        return os.urandom(_DIGEST_BYTES).hex()
+
+
+def is_closure(fn: Callable[..., Any]) -> bool:
+    """Whether a function closes over anything but the class that it stands in."""
+    return getattr(fn, "__closure__", None) is not None and fn.__code__.co_freevars != ("__class__",)
+
+
+class Closure:
+    """What a function closes over, to see whether it was set anew since the function was identified."""
+
+    __slots__ = ("_cells", "_held")
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._cells: tuple[Any, ...] = getattr(fn, "__closure__", None) or ()
+        self._held = [_held(cell) for cell in self._cells]
+
+    def has_moved(self) -> bool:
+        """Whether it holds something else by now."""
+        return any(_held(cell) is not held for cell, held in zip(self._cells, self._held, strict=True))
+
+
+def _held(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return Closure  # something that is no one's content
+
+
+def unshare(fn: Callable[..., Any]) -> None:
+    """From here on the function is nobody else's: what it closes over was set anew."""
+    _identities[fn] = _unshared(f"{module_name(str(fn.__module__))}:{fn.__qualname__}", fn)
+
+
 def _identify_other(fn: Callable[..., Any]) -> str:
     if type(fn) is BuiltinFunctionType and (name := name_of(fn)) is not None:
         return name
@@ -100,8 +165,7 @@ def _module_of(fn: FunctionType, home: str | None) -> str:
 
 def _is_local(fn: FunctionType) -> bool:
     """Whether a name may be shared by several functions: one in a function, a lambda, a closure, a borrowed name."""
-    closes = fn.__closure__ is not None and fn.__code__.co_freevars != ("__class__",)
-    return closes or "<" in fn.__qualname__ or fn.__module__ != fn.__globals__.get("__name__")
+    return is_closure(fn) or "<" in fn.__qualname__ or fn.__module__ != fn.__globals__.get("__name__")
 
 
 def _unshared(base: str, fn: Callable[..., Any]) -> str:
@@ -118,9 +182,21 @@ def _definition(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
     if fn in around:
         return f"^{around.index(fn)}"
     around = (*around, fn)
+    if fn.__closure__ and _rebinds(fn.__code__):
+        raise _Incomparable
     cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
     held = [_cell(fn, name, cell, around) for name, cell in cells]
     return f"{_code(fn.__code__)}[{','.join(held)}]"
+
+
+def _rebinds(code: CodeType) -> bool:
+    """Whether it sets what it closes over (`nonlocal`)."""
+    import dis
+
+    return any(
+        step.opname in {"STORE_DEREF", "DELETE_DEREF"} and step.argval in code.co_freevars
+        for step in dis.get_instructions(code)
+    )
 
 
 def _cell(fn: FunctionType, name: str, cell: Any, around: tuple[FunctionType, ...]) -> str:

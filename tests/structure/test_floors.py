@@ -23,7 +23,7 @@ FLOORS: tuple[set[str], ...] = (
     {"outside"},
     {"listener"},
     {"runtime"},
-    {"decorator", "functions", "wrapper"},
+    {"decorator", "cached", "functions", "wrapper"},
     {"__init__", "_zoocache"},
     {"cli", "contrib", "demo"},
     {"__main__"},
