@@ -190,6 +190,6 @@ def test_no_tags_have_no_paths() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     """However many tags a process sees, it remembers a fixed number of them."""
     for number in range(deps.CACHED_TAGS + 100):
-        check_tag(f"bounded:{number}:x")
+        paths(f"bounded:{number}:x")
     assert deps.CACHED_TAGS == paths.cache_info().currsize
     assert deps.CACHED_PARENTS == deps._paths_above.cache_info().currsize

@@ -10,9 +10,10 @@ Two different paths have the same hash with probability 2**-128, which is taken 
 one native u64, are never zero, so that a table may let a zero word mean "empty": if BLAKE2b gives eight zero bytes
 there (once in 2**64 paths), the first of them becomes 1.
 
-`paths` remembers tags. It checks and hashes at once, since a tag that was checked is hashed next; so a tag seen before
-costs one look-up, and an invalid one is never kept. The hashes above a tag are remembered apart, so that siblings share
-them. Both are bounded: 16 384 tags and 4 096 parents, some 10 MB when full of deep tags, nothing before they are used.
+`paths` remembers tags, and an invalid one is never kept: a tag seen before costs one look-up. To check a tag does not
+hash it: in memory the hashes of most are never asked for, since nothing is invalidated while an entry lives. The hashes
+above a tag are remembered apart, so that siblings share them. Both are bounded: 16 384 tags and 4 096 parents, some 10
+MB when full of deep tags, nothing before they are used.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def check_tag(tag: object) -> str:
     """
     if type(tag) is not str:
         tag = _plain(tag)
-    paths(tag)
+    if not _is_tag(tag):
+        _refuse(tag)
     return tag
 
 

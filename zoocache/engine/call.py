@@ -53,9 +53,10 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
     own = Flight(call.key)
     try:  # around the joining, too, and once more around the ending: a signal handler may raise anywhere
         try:
-            followed = yield from _follow(engine, call, own, inside)
-            if followed is not None:
-                return followed.hand_out()
+            if engine.flights.join(own) is not own:
+                followed = yield from _follow(engine, call, own, inside)
+                if followed is not None:
+                    return followed.hand_out()
             live, value = yield from _obtain(engine, call, own, inside)
         except Exception as error:
             engine.flights.end(own, ERROR, error)
@@ -71,7 +72,8 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
 def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Steps[Live | None]:
     """Follow the flight of the key; what it brought, or None: the caller has to compute.
 
-    It leads its own flight then: in the table, or outside if it followed flights in vain again and again.
+    It leads its own flight then: in the table, or outside if it followed flights in vain again and again. It joins once
+    more, since the moment of the joining has to be noted before, and who leads need not note it.
     """
     waiting = tuple(fill.flight for fill in fills.chain(inside))
     for _ in range(TRIES):

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zoocache.engine import fill as fills
 from zoocache.errors import Busy
@@ -157,27 +157,28 @@ def drive(steps: Steps[T]) -> T:
         What they return.
     """
     try:
-        _run(steps)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+        return _run(steps)
     except Disguised as disguised:
         raise disguised.original from None
     finally:
         steps.close()  # what a signal handler raises here, between two steps, must end them too
 
 
-def _run(steps: Steps[T]) -> NoReturn:
-    effect = next(steps)
-    while True:
-        try:
-            answer = effect.block()
-        except StopIteration as error:  # noqa: PERF203
-            effect = steps.throw(Disguised(error))
-        except BaseException as error:  # noqa: BLE001  # the steps decide what becomes of it
-            effect = steps.throw(error)
-        else:
-            effect = steps.send(answer)
+def _run(steps: Steps[T]) -> T:
+    try:
+        effect = next(steps)
+        while True:
+            try:
+                answer = effect.block()
+            except StopIteration as error:  # noqa: PERF203
+                effect = steps.throw(Disguised(error))
+            except BaseException as error:  # noqa: BLE001  # the steps decide what becomes of it
+                effect = steps.throw(error)
+            else:
+                effect = steps.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
 async def drive_async(steps: Steps[T]) -> T:

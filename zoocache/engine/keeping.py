@@ -36,6 +36,12 @@ class Begun(NamedTuple):
     stamp: Stamp | None
 
 
+def begin_here(engine: Engine) -> Begun:
+    """Note the host's order, where there is no store."""
+    trie = engine.trie
+    return Begun(trie, trie.seq(), None)
+
+
 def begin(engine: Engine) -> Steps[Begun]:
     """Note both orders."""
     trie = engine.trie

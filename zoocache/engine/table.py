@@ -95,18 +95,20 @@ class LiveTable:
         Returns:
             The entry.
         """
-        until_s = UNUSED if self._bounded or self._watched is not None else soft_end_s(live)
+        key, ends_s, entries = live.key, live.ends_s, self._entries
+        until_s = UNUSED if self._bounded or self._watched is not None else ends_s and soft_end_s(live)
         entry: Entry = [live.trie.words, seq, live.value, live.thaw, until_s, live]
         with self._mutex:
-            old = self._entries.get(live.key)
-            if old is not None:
-                self.drop(old)
-            self._entries[live.key] = entry
+            if key in entries:
+                self.drop(entries[key])
+            entries[key] = entry
             if live.payload is not None:
                 self._bytes += len(live.payload)
-            if live.ends_s is not None:
-                self._expect(live.ends_s, live.key)
-            self._give_back()
+            if ends_s is not None:
+                self._expect(ends_s, key)
+            self._kept = kept = self._kept + 1
+            if self._expiries or self._bounded or not kept % SWEPT_AT_ONCE:
+                self._give_back()
         return entry
 
     def _expect(self, ends_s: float, key: str) -> None:
@@ -218,10 +220,8 @@ class LiveTable:
         if self._bounded:
             while self._is_over():
                 self._turn_clock()
-        else:
-            self._kept += 1
-            if not self._kept % SWEPT_AT_ONCE:
-                self._sweep()
+        elif not self._kept % SWEPT_AT_ONCE:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Look at as many of the oldest entries as came since the last time: what nobody asks for any more must not
