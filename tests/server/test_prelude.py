@@ -131,6 +131,24 @@ def test_a_stream_that_does_not_fit(link: Link, names: Names) -> None:
     assert [[b"2-0", [b"payload", b"12345678hello"]]] == link.command("XRANGE", names.stream, "-", "+")
 
 
+def test_everything_is_overtaken(link: Link, names: Names) -> None:
+    """A floor takes the place of all paths; epoch and counting go on."""
+    send(link, names)
+    overtake = script(
+        PRELUDE,
+        """
+        local own = read_own(KEYS[1], KEYS[2], '')
+        next_n(KEYS[1], KEYS[2], own, 'abcdefgh', '')
+        overtake_all(KEYS[1], own)
+        return own.floor
+        """,
+    )
+    assert 2 == link.run(overtake, (names.numbers, names.stream))
+    assert [FRESH.encode(), 2, 2, b"abcdefgh"] == own(link, names)
+    assert 4 == link.command("HLEN", names.numbers)
+    assert [FRESH.encode(), 3] == send(link, names)
+
+
 def test_names() -> None:
     """No prefix's keys are another's, whatever characters are in them, and no pattern means more than it says."""
     prefixes = ["", "a", "a:e", "a}:e", "a*", "a?", "[a]", "é", "a b", "{", "%", "%25"]

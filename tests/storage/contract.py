@@ -10,14 +10,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
 from tests.storage.steps import BOOT, START, after, body, hashed, paths_of, save
-from zoocache.storage import FOREVER, Life, Loaded, Stamp, Store
-
-Opened = Callable[[], Store]
+from zoocache.clock import Now
+from zoocache.storage import FOREVER, Failed, FarStore, Leads, Life, Loaded, Stamp, Store, Waits
 
 Opened = Callable[[], Store]
 
@@ -33,6 +34,26 @@ def opening(open_store: Callable[[], Store]) -> Iterator[Opened]:
     yield opened
     for store in stores:
         store.close()
+
+
+ONE, TWO, THREE = (bytes([number]) * 16 for number in (1, 2, 3))
+"""Tokens of flights."""
+
+
+def claim(
+    store: FarStore, key: str, token: bytes, *, lease_ms: int = 60_000, followed: bytes | None = None, now: Now = START
+) -> Loaded | Leads | Waits | Failed:  # fmt: skip
+    """A claim of a key."""
+    return store.claim(hashed(key), token, lease_ms, followed, now)
+
+
+def until_it_leads(store: FarStore, key: str, token: bytes) -> Loaded | Leads | Waits | Failed:
+    """Claim a key until its lease has run out."""
+    until = time.monotonic() + 20
+    while isinstance(claimed := claim(store, key, token), Waits):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    return claimed
 
 
 class StoreContract:
@@ -261,12 +282,6 @@ class StoreContract:
         assert b"k" == body(store, "k", after(999, wall_ms=wall_ms))
         assert None is body(store, "k", after(1000, wall_ms=wall_ms))
 
-    @pytest.mark.parametrize(("wall_ms", "expected"), [(-1, None), (0, b"k"), (999, b"k"), (1000, None)])
-    def test_after_a_reboot_the_wall_clock_counts(self, store: Store, wall_ms: int, expected: bytes | None) -> None:
-        """An entry of another boot is aged by the wall clock, and has expired if that ran backwards."""
-        save(store, "k", life=Life(1000))
-        assert expected == body(store, "k", after(50, wall_ms=wall_ms, boot=BOOT + 1))
-
     def test_what_lives_for_ever_asks_no_clock(self, store: Store) -> None:
         """Without a limit an entry survives any reboot and any clock."""
         save(store, "k")
@@ -329,14 +344,6 @@ class StoreContract:
         store.touch([hashed("k")], after(900), wait=True)
         save(store, "k", life=Life(1000, True), now=after(100))
         assert None is body(store, "k", after(1100))
-
-    def test_a_touch_before_a_reboot(self, store: Store) -> None:
-        """After a reboot it is the wall clock of the touch that counts."""
-        save(store, "k", life=Life(1000, True))
-        store.touch([hashed("k")], after(900, wall_ms=5000), wait=True)
-        assert b"k" == body(store, "k", after(10, wall_ms=5999, boot=BOOT + 1))
-        assert None is body(store, "k", after(10, wall_ms=6000, boot=BOOT + 1))
-        assert None is body(store, "k", after(10, wall_ms=4999, boot=BOOT + 1))
 
     # Pruning and clearing.
 
@@ -449,3 +456,142 @@ class StoreContract:
         store.close()
         store.close()
         assert 0 == store.count()
+
+
+class LocalContract(StoreContract):
+    """What a store must do besides that is a host's own, and ages its entries by the host's clocks."""
+
+    @pytest.mark.parametrize(("wall_ms", "expected"), [(-1, None), (0, b"k"), (999, b"k"), (1000, None)])
+    def test_after_a_reboot_the_wall_clock_counts(self, store: Store, wall_ms: int, expected: bytes | None) -> None:
+        """An entry of another boot is aged by the wall clock, and has expired if that ran backwards."""
+        save(store, "k", life=Life(1000))
+        assert expected == body(store, "k", after(50, wall_ms=wall_ms, boot=BOOT + 1))
+
+    def test_a_touch_before_a_reboot(self, store: Store) -> None:
+        """After a reboot it is the wall clock of the touch that counts."""
+        save(store, "k", life=Life(1000, True))
+        store.touch([hashed("k")], after(900, wall_ms=5000), wait=True)
+        assert b"k" == body(store, "k", after(10, wall_ms=5999, boot=BOOT + 1))
+        assert None is body(store, "k", after(10, wall_ms=6000, boot=BOOT + 1))
+        assert None is body(store, "k", after(10, wall_ms=4999, boot=BOOT + 1))
+
+
+class FarContract(StoreContract):
+    """What a store must do besides that several hosts share: see `zoocache.storage.FarStore`."""
+
+    @pytest.fixture
+    def store(self, opened: Opened) -> FarStore:
+        return cast("FarStore", opened())
+
+    def test_a_load_tells_its_stamp(self, store: FarStore) -> None:
+        """An entry comes with the n of its stamp, not that of its save."""
+        store.invalidate([hashed("a")], START)
+        stamp = store.stamp()
+        store.invalidate([hashed("b")], START)
+        save(store, "k", "c", stamp=stamp)
+        assert Loaded(b"k", FOREVER, None, None, stamp.n) == store.load(hashed("k"), START)
+        assert 1 <= stamp.n
+
+    def test_a_free_lease_is_taken(self, store: FarStore) -> None:
+        """Where there is no entry, the first who claims it leads, and the others learn whom they wait for."""
+        expected = [Leads(store.stamp()), Waits(ONE), Waits(ONE)]
+        assert expected == [claim(store, "k", token) for token in (ONE, TWO, THREE)]
+
+    def test_a_lease_of_ones_own(self, store: FarStore) -> None:
+        """Who leads already, leads; with a new stamp."""
+        claim(store, "k", ONE)
+        store.invalidate([hashed("a")], START)
+        assert Leads(store.stamp()) == claim(store, "k", ONE)
+
+    def test_leases_are_apart(self, store: FarStore) -> None:
+        """Each key has a lease of its own."""
+        claims = [claim(store, key, token) for key, token in (("k", ONE), ("l", TWO))]
+        assert [Leads, Leads] == [type(each) for each in claims]
+
+    def test_a_valid_entry_is_claimed_by_nobody(self, store: FarStore) -> None:
+        """Where there is a valid entry, it is what a claim returns, and no lease is taken."""
+        save(store, "k", "a", life=Life(1000))
+        assert Loaded(b"k", Life(1000), 600, None, store.stamp().n) == claim(store, "k", ONE, now=after(400))
+        store.invalidate([hashed("a")], START)
+        assert Leads(store.stamp()) == claim(store, "k", TWO)
+
+    def test_an_expired_entry_is_claimed(self, store: FarStore) -> None:
+        """What has expired is to be computed again."""
+        save(store, "k", life=Life(1000))
+        assert isinstance(claim(store, "k", ONE, now=after(1000)), Leads)
+
+    def test_a_lease_ends(self, store: FarStore) -> None:
+        """Who ends his flight lets the next one lead."""
+        claim(store, "k", ONE)
+        store.end(hashed("k"), ONE, None)
+        assert isinstance(claim(store, "k", TWO), Leads)
+
+    def test_nobody_ends_another_s_lease(self, store: FarStore) -> None:
+        """Who was replaced, and ends late, leaves the lease of his successor alone."""
+        claim(store, "k", TWO)
+        store.end(hashed("k"), ONE, None)
+        store.end(hashed("k"), ONE, b"failed")
+        assert Waits(TWO) == claim(store, "k", THREE)
+
+    def test_a_lease_runs_out(self, store: FarStore) -> None:
+        """The lease of one who died is free after its time."""
+        claim(store, "k", ONE, lease_ms=30)
+        assert Leads(store.stamp()) == until_it_leads(store, "k", TWO)
+
+    def test_a_lease_is_renewed(self, store: FarStore) -> None:
+        """Renewing makes one's own leases last, and tells which of them still are."""
+        for key, token in (("a", ONE), ("b", TWO), ("d", ONE)):
+            claim(store, key, token, lease_ms=100)
+        leases = [(hashed(key), ONE) for key in "abcd"]
+        assert [True, False, False, True] == store.renew(leases, 60_000)
+        assert [] == store.renew([], 60_000)
+        assert isinstance(until_it_leads(store, "b", THREE), Leads)
+        assert [Waits(ONE), Waits(ONE)] == [claim(store, key, THREE) for key in "ad"]
+
+    def test_many_leases_are_renewed(self, store: FarStore) -> None:
+        """However many they are, each answer belongs to its lease."""
+        claim(store, "k700", ONE)
+        leases = [(hashed(f"k{index}"), ONE) for index in range(1200)]
+        assert [index == 700 for index in range(1200)] == store.renew(leases, 1000)
+
+    def test_a_failure_is_told(self, store: FarStore) -> None:
+        """Those who waited for a flight that raised learn what it raised; others compute again."""
+        claim(store, "k", ONE)
+        store.end(hashed("k"), ONE, b"ValueError: \0\xff")
+        assert Failed(b"ValueError: \0\xff") == claim(store, "k", TWO, followed=ONE)
+        assert Failed(b"ValueError: \0\xff") == claim(store, "k", THREE, followed=ONE)
+        assert isinstance(claim(store, "k", TWO, followed=THREE), Leads)
+
+    def test_a_failure_without_a_word(self, store: FarStore) -> None:
+        """Also an empty text is a failure."""
+        claim(store, "k", ONE)
+        store.end(hashed("k"), ONE, b"")
+        assert Failed(b"") == claim(store, "k", TWO, followed=ONE)
+
+    def test_an_entry_counts_more_than_a_failure(self, store: FarStore) -> None:
+        """Who waited for a flight that raised, but finds a valid entry, takes that."""
+        store.end(hashed("k"), ONE, b"failed")
+        save(store, "k")
+        assert isinstance(claim(store, "k", TWO, followed=ONE), Loaded)
+
+    def test_one_of_many_leads(self, opened: Opened) -> None:
+        """Among hosts that claim one key, exactly one leads."""
+        stores = [cast("FarStore", opened()) for _ in range(8)]
+        claims = [claim(each, "k", bytes([index]) * 16) for index, each in enumerate(stores)]
+        assert [Leads] + [Waits] * 7 == [type(each) for each in claims]
+
+    def test_a_claim_leaves_a_key_s_fills_alone(self, store: FarStore) -> None:
+        """What the leader brings is kept, and overtaken, like any other fill."""
+        leads = claim(store, "k", ONE)
+        assert isinstance(leads, Leads)
+        assert save(store, "k", "a", stamp=leads.stamp)
+        store.end(hashed("k"), ONE, None)
+        assert isinstance(claim(store, "k", TWO), Loaded)
+        store.invalidate([hashed("a")], START)
+        assert not save(store, "k", "a", stamp=leads.stamp)
+
+    def test_clear_ends_leases(self, store: FarStore) -> None:
+        """After a clear, whose fills are overtaken anyway, a key can be computed at once."""
+        claim(store, "k", ONE)
+        store.clear()
+        assert Leads(store.stamp()) == claim(store, "k", TWO)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import Children
-from tests.storage.contract import Opened, StoreContract, opening
+from tests.storage.contract import LocalContract, Opened, opening
 from tests.storage.steps import BOOT, START, after, body, fill_up, hashed, paths_of, save
 from zoocache.errors import ConfigError, StorageIsFull
 from zoocache.storage import FOREVER, Life
@@ -20,7 +20,7 @@ from zoocache.storage.lmdb_files import LINK
 MIB = 1 << 20
 
 
-class TestLmdb(StoreContract):
+class TestLmdb(LocalContract):
     """It is a store."""
 
     @pytest.fixture

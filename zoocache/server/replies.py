@@ -8,7 +8,7 @@ other     it does not understand: a key of ours holds something else, a foreign 
 
 from __future__ import annotations
 
-from zoocache.errors import ServerDown, ServerRefused, StorageError, ZooCacheError
+from zoocache.errors import ServerDown, ServerRefused, StorageError, StorageIsFull, ZooCacheError
 from zoocache.server.resp import Refusal
 from zoocache.server.url import Address
 
@@ -31,6 +31,7 @@ _REFUSED = {
     "NOPERM": "this user may not do there what a cache must do; grant it scripts, pub/sub, and the keys {zoocache:*",
     "DENIED": "it takes no connections from other machines without a password (protected mode)",
 }
+_TOO_LONG = "Protocol error: invalid bulk length"
 _NO_ROOM_FOR_CLIENTS = "max number of clients reached"
 
 
@@ -54,5 +55,7 @@ def error_of(address: Address, refusal: Refusal) -> ZooCacheError:
     reason = _UNABLE.get(code) or _FULL.get(code)
     if reason:
         return ServerDown(f"{address}: {reason} ({code})")
+    if refusal.text == _TOO_LONG:
+        return StorageIsFull(f"{address}: a value is larger than the server takes (its proto-max-bulk-len)")
     text = refusal.text.partition(", with args")[0][:200]
     return StorageError(f"{address}: the server does not do what a cache needs: {code} {text}")

@@ -124,6 +124,13 @@ local function raise_paths(numbers, own, first, last)
   for index = first, last do redis.call('HSET', numbers, ARGV[index], value) end
 end
 
+-- Everything up to the n that next_n made is stale; so no path's own number matters any more.
+local function overtake_all(numbers, own)
+  own.floor = own.n
+  redis.call('UNLINK', numbers)
+  redis.call('HSET', numbers, 'epoch', own.epoch, 'n', whole(own.n), 'floor', whole(own.n), 'mark', own.mark)
+end
+
 -- Tell the others about the n that next_n made.
 local function announce(stream, channel, own, payload)
   local n, message = whole(own.n), own.mark .. payload

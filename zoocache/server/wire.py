@@ -50,8 +50,18 @@ class Wire:
             OSError: the connection broke, or (TimeoutError) the reply did not come in time.
             Garbled: what came is no reply.
         """
-        self.send(packed, until_s)
+        try:
+            self.send(packed, until_s)
+        except ConnectionError as broken:
+            return self._last_words(broken, until_s)
         return self.read(until_s)
+
+    def _last_words(self, broken: ConnectionError, until_s: float) -> Reply:
+        """What the server said before it closed the connection: that it was sent too much, for one."""
+        try:
+            return self.read(until_s)
+        except OSError:
+            raise broken from None
 
     def send(self, packed: bytes, until_s: float) -> None:
         """Send commands, and read nothing."""

@@ -50,8 +50,18 @@ class AsyncWire:
     async def call(self, packed: bytes, until_s: float) -> Reply:
         """As `Wire.call`."""
         with self._deadline(until_s):
-            await self._send(packed)
+            try:
+                await self._send(packed)
+            except ConnectionError as broken:
+                return await self._last_words(broken)
             return await self._read()
+
+    async def _last_words(self, broken: ConnectionError) -> Reply:
+        """As `Wire._last_words`."""
+        try:
+            return await self._read()
+        except OSError:
+            raise broken from None
 
     async def connect(self, target: Target, address: Address, tls: ssl.SSLContext | None, until_s: float) -> None:
         """Connect to one of the server's addresses, and greet it."""
