@@ -42,7 +42,10 @@ MAX_DEPTH = 1024  # of arrays and maps: what msgpack's reader has room for
 _OURS, _SCALARS, _MARKS = b"\xc1", b"\xc1\x01", b"\xc1\x02"
 _FIRST_MARK = 32
 _MISREAD = frozenset({bytearray, memoryview, ExtType})
+_SINGLE = frozenset({type(None), bool, float, str})
+"""What is packed alone as it would be inside something else, without a look at what msgpack may make of it."""
 _LEAVES = frozenset({type(None), bool, int, float, str, bytes, Timestamp})
+_WORD = 1 << 63
 _TEXT = frozenset({str})
 _items = chain.from_iterable
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels, or contains itself"
@@ -94,6 +97,9 @@ def _read(kind: bytes, body: memoryview) -> Any:
 
 def _pack(value: Any) -> bytes:
     try:
+        if type(value) in _SINGLE or (type(value) is int and -_WORD <= value < _WORD):
+            single: bytes = packb(value)
+            return single
         return _Writer().write(value, None)
     except UnicodeEncodeError:  # a lone surrogate somewhere; to ask for them from the start would cost all others
         return _Writer().write(value, "surrogatepass")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zoocache import clock
 from zoocache.engine import leased
@@ -66,20 +66,22 @@ def _claim(engine: Engine, trie: Trie, high: int, low: int) -> Steps[tuple[Claim
     if not segment.shared or not segment.claim_slot(clock.wall_ms()):
         return None, True
     nobody: tuple[Claim | None, bool] = (None, True)
-    return (yield from _under_lock(engine, trie, lambda: segment.claims.lead(high, low, clock.up_ms()), nobody))
+    return (yield from _under_lock(engine, trie, nobody, segment.claims.lead, high, low, clock.up_ms()))
 
 
-def _under_lock(engine: Engine, trie: Trie, action: Callable[[], T], otherwise: T) -> Steps[T]:
-    """`action` under the segment's lock; `otherwise` if it cannot be had.
+def _under_lock(engine: Engine, trie: Trie, otherwise: T, action: Callable[..., T], *args: Any) -> Steps[T]:
+    """`action(*args)` under the segment's lock; `otherwise` if it cannot be had.
 
     A call that cannot tell the others of its fill computes all the same: a value twice is better than none.
     """
     try:
-        return (yield from patiently(lambda: trie.segment.write(action)))
+        done: T = yield from patiently(trie.segment.write, action, *args)
     except Orphaned:
         engine.reattach(trie)
     except Busy as error:
         log.warning("zoocache: computing without telling the other processes: %s", error)
+    else:
+        return done
     return otherwise
 
 
@@ -101,9 +103,7 @@ def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) ->
         if now_s - probed_s >= PROBE_S:
             probed_s = now_s
             if host.needs_heir(claim, clock.up_ms(), overdue_ms) and (
-                yield from _under_lock(
-                    engine, trie, lambda: host.inherit(claim, clock.up_ms(), overdue_ms), otherwise=False
-                )
+                yield from _under_lock(engine, trie, False, host.inherit, claim, clock.up_ms(), overdue_ms)
             ):
                 return True
         yield Pause(min(LONGEST_PAUSE_S, max(0.0002, (now_s - start_s) / 8)))

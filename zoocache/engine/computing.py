@@ -78,7 +78,7 @@ def compute(
     spec.counters.misses += 1
     spec.counters.fills += 1
     if begun is None:
-        begun = (yield from keeping.begin(engine)) if engine.store is not None else keeping.begin_here(engine)
+        begun = keeping.begin_here(engine) if engine.far is None else (yield from keeping.begin(engine))
     fill = Fill(call.key, inside, flight)
     flight.tags = fill.tags
     outer = fills.inside()

@@ -199,14 +199,14 @@ async def drive_async(steps: Steps[T]) -> T:
         steps.close()
 
 
-def patiently(action: Callable[[], T]) -> Steps[T]:
-    """Repeat an action that finds a lock taken, letting the thread or the loop do other things in between.
+def patiently(action: Callable[..., T], *args: Any) -> Steps[T]:
+    """Repeat `action(*args)` if it finds a lock taken, letting the thread or the loop do other things in between.
 
     Raises:
         Busy: the lock stayed with another for as long as a blocking caller would have waited.
     """
     try:  # mostly that is all
-        return at_once(action)
+        return at_once(action, *args)
     except Inside:
         raise
     except Busy:
@@ -214,7 +214,7 @@ def patiently(action: Callable[[], T]) -> Steps[T]:
     for pause_s in pauses():
         yield Pause(pause_s)
         try:
-            return at_once(action)
+            return at_once(action, *args)
         except Inside:
             raise
         except Busy:

@@ -37,9 +37,10 @@ class Begun(NamedTuple):
 
 
 def begin_here(engine: Engine) -> Begun:
-    """Note the host's order, where there is no store."""
-    trie = engine.trie
-    return Begun(trie, trie.seq(), None)
+    """`begin`, where the store is not far away."""
+    trie, store = engine.trie, engine.store
+    since = trie.seq()
+    return Begun(trie, since, engine.guarded(store.stamp) if store is not None and engine.may_load() else None)
 
 
 def begin(engine: Engine) -> Steps[Begun]:

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from zoocache.errors import SegmentError
 from zoocache.shm import identity, kernel
@@ -126,7 +126,8 @@ class Segment:
         return self.lock.try_run(self._checked, action, args)
 
     def _checked(self, action: Callable[..., T], args: tuple[Any, ...]) -> T:
-        self.insist_on_currency()
+        if not self.is_still_current():
+            self._give_up()
         return action(*args)
 
     def insist_on_currency(self) -> None:
@@ -136,8 +137,11 @@ class Segment:
             Orphaned: the segment has lost its name or its sanity and is retired, or this process has left it.
         """
         if not self.is_still_current():
-            self.retire()
-            raise Orphaned(self.name)
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        self.retire()
+        raise Orphaned(self.name)
 
     def is_current(self) -> bool:
         """Whether this process is attached to it, and it still has its name and its sanity. Costs one system call."""

@@ -107,7 +107,13 @@ class LmdbStore:
 
     def stamp(self) -> Stamp:
         """See `Store.stamp`."""
-        return self._access.read(_stamp)
+        access = self._access
+        attached = access.here()
+        try:
+            return lmdb_numbers.stamp(attached.numbers.begin())
+        except (lmdb.Error, Damaged) as error:
+            access.recover(error, attached)
+            return access.read(_stamp)
 
     def load(self, digest: bytes, now: Now) -> Loaded | None:
         """See `Store.load`."""

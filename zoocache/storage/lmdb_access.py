@@ -141,7 +141,21 @@ class Access:
         Returns:
             What it returned; None if the environment was given up instead.
         """
+        attached = self.last_here()
         try:
+            done: T = attached.lock.run(locked.in_entries, attached, action)
+        except ZooCacheError:
+            raise
+        except (Moved, Damaged, lmdb.Error, OSError) as error:
+            return self._write_again(error, attached, now, action)
+        return done
+
+    def _write_again(
+        self, error: OSError | lmdb.Error | Damaged | Moved, attached: Attached, now: Now | None,
+        action: Callable[[Any, Sight], T],
+    ) -> T | None:  # fmt: skip
+        try:
+            self._stumble(error, attached)
             done: T = self._try(locked.in_entries, action)
         except _NoRoom:
             return self._write_with_fewer(now, action)

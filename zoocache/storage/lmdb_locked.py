@@ -73,7 +73,8 @@ def in_numbers(attached: Attached, action: Callable[[Any], T]) -> T:
 
 def overtake(attached: Attached, keys: Iterable[bytes], now: Now) -> int:
     """Give these paths or digests one new number, and return it."""
-    return in_numbers(attached, lambda txn: lmdb_numbers.raise_all(txn, keys, now))
+    _look(attached)
+    return _transact(attached.numbers, lmdb_numbers.raise_all, keys, now)
 
 
 def delete(attached: Attached, digest: bytes, now: Now) -> bool:
