@@ -23,7 +23,7 @@ SEND = script(
     local own = read_own(KEYS[1], KEYS[2], ARGV[1])
     next_n(KEYS[1], KEYS[2], own, ARGV[2], ARGV[1])
     raise_paths(KEYS[1], own, 4, #ARGV)
-    announce(KEYS[2], KEYS[3], own, ARGV[3])
+    announce(KEYS[1], KEYS[2], KEYS[3], own, ARGV[3])
     return {own.epoch, own.n}
     """,
 )
@@ -85,7 +85,7 @@ def test_damaged_numbers_are_another_life(link: Link, names: Names, damage: tupl
 
 
 def test_an_invalidation(link: Link, names: Names) -> None:
-    """N grows by one; the path has it and the server's time; the stream has mark and payload; the channel the same."""
+    """N grows by one; the path has it and the server's time; stream and channel both marks and the payload."""
     payload = b"\0\xff\r\n \0"
     ear = link.dial()
     ear.call(b"SUBSCRIBE %b\r\n" % names.channel, time.monotonic() + 20)
@@ -95,8 +95,8 @@ def test_an_invalidation(link: Link, names: Names) -> None:
     n, at_ms = str(link.command("HGET", names.numbers, PATH), "ascii").split()  # type: ignore[arg-type]
     assert "1" == n
     assert 60_000 > int(now[0]) * 1000 - int(at_ms)  # type: ignore[arg-type]
-    assert [[b"1-0", [b"payload", b"12345678" + payload]]] == link.command("XRANGE", names.stream, "-", "+")
-    heard = [b"message", names.channel, FRESH.encode() + b" 1 12345678" + payload]
+    assert [[b"1-0", [b"payload", b"1234567800000000" + payload]]] == link.command("XRANGE", names.stream, "-", "+")
+    heard = [b"message", names.channel, FRESH.encode() + b" 1 1234567800000000" + payload]
     assert heard == ear.read(time.monotonic() + 20)
     ear.close()
     assert [FRESH.encode(), 1, 0, b"12345678"] == own(link, names)
@@ -109,7 +109,9 @@ def test_large_numbers_are_written_whole(link: Link, names: Names, n: int) -> No
     link.command("HSET", names.numbers, "n", n)
     assert [FRESH.encode(), n + 1] == send(link, names)
     assert str(n + 1).encode() == link.command("HGET", names.numbers, "n")
-    assert [[f"{n + 1}-0".encode(), [b"payload", b"12345678hello"]]] == link.command("XRANGE", names.stream, "-", "+")
+    assert [[f"{n + 1}-0".encode(), [b"payload", b"1234567800000000hello"]]] == link.command(
+        "XRANGE", names.stream, "-", "+"
+    )
 
 
 def test_the_last_number(link: Link, names: Names) -> None:
@@ -128,11 +130,11 @@ def test_a_stream_that_does_not_fit(link: Link, names: Names) -> None:
     link.command("DEL", names.stream)
     link.command("SET", names.stream, "a string")
     send(link, names)
-    assert [[b"2-0", [b"payload", b"12345678hello"]]] == link.command("XRANGE", names.stream, "-", "+")
+    assert [[b"2-0", [b"payload", b"1234567812345678hello"]]] == link.command("XRANGE", names.stream, "-", "+")
 
 
 def test_everything_is_overtaken(link: Link, names: Names) -> None:
-    """A floor takes the place of all paths; epoch and counting go on."""
+    """A floor takes the place of all paths; epoch and counting go on, and so does the mark until somebody is told."""
     send(link, names)
     overtake = script(
         PRELUDE,
@@ -144,7 +146,7 @@ def test_everything_is_overtaken(link: Link, names: Names) -> None:
         """,
     )
     assert 2 == link.run(overtake, (names.numbers, names.stream))
-    assert [FRESH.encode(), 2, 2, b"abcdefgh"] == own(link, names)
+    assert [FRESH.encode(), 2, 2, b"12345678"] == own(link, names)
     assert 4 == link.command("HLEN", names.numbers)
     assert [FRESH.encode(), 3] == send(link, names)
 

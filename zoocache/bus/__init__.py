@@ -36,13 +36,17 @@ class Message(NamedTuple):
     hlc: int
 
 
+UNKNOWN = bytes(8)
+"""A mark that no message has: the one of a position that was not written whole."""
+
+
 class Position(NamedTuple):
     """How far a host has heard.
 
     Attributes:
         epoch: the server's random name for the life of its numbers.
-        n: the number of the last message.
-        mark: 8 random bytes of that message: another message under this number has another.
+        n: the last number; it may be above that of the last message.
+        mark: 8 random bytes of the last message: that of another history has others.
     """
 
     epoch: int
@@ -51,12 +55,29 @@ class Position(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """A message as it came; `message` is None where it could not be read."""
+    """A message as it came.
+
+    Attributes:
+        epoch, n, mark: its position.
+        before: the mark of the message before it. Whoever does not know the last message cannot forge the next one;
+            numbers are no proof, for some stand for nothing that is told.
+        message: None where it cannot be read: it may be of a newer release, and mean everything.
+    """
 
     epoch: int
     n: int
     mark: bytes
+    before: bytes
     message: Message | None
+
+    @property
+    def position(self) -> Position:
+        """Where who has heard this stands."""
+        return Position(self.epoch, self.n, self.mark)
+
+    def follows(self, position: Position) -> bool:
+        """Whether it is the very next one after a position."""
+        return self.epoch == position.epoch and self.before == position.mark and self.n > position.n
 
 
 class Catch(NamedTuple):
@@ -66,11 +87,13 @@ class Catch(NamedTuple):
         now: the position after it.
         heard: in the order of the numbers.
         whole: False: something is missing, or history is another one; everything before `now` may be stale.
+        forked: history is another one: the numbers ran backwards, or a message stands where another one stood.
     """
 
     now: Position
     heard: Sequence[Heard]
     whole: bool
+    forked: bool = False
 
 
 class Ear(Protocol):
@@ -100,8 +123,8 @@ class Bus(Protocol):
         """What was sent since."""
 
     def raise_floor(self, above_n: int) -> int:
-        """Make everything stale for everybody, under a number above this one too; returns it. For a server whose
-        numbers ran backwards, or tell another history."""
+        """Make everything stale for everybody, under a number above this one too, unless that has been done; returns
+        the latest number. For a server whose numbers ran backwards, or tell another history."""
 
     def listen(self) -> Ear:
         """Subscribe."""

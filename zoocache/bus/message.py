@@ -24,9 +24,19 @@ _DIGEST_SIZE = 16
 
 
 def pack(message: Message) -> bytes:
-    """The bytes of a message."""
+    """The bytes of a message; of a `clear`, if it is too long."""
     packed: bytes = msgpack.packb((VERSION, *message))
-    return packed
+    return packed if len(packed) <= MOST_BYTES else pack(clear_in_place_of(message))
+
+
+def clear_in_place_of(message: Message) -> Message:
+    """The message that stands for one that cannot be sent, and for any number of others."""
+    return message._replace(kind="clear", tags=(), keys=())
+
+
+def paths_of(message: Message) -> list[bytes]:
+    """The paths and digests whose numbers a message raises."""
+    return [*map(deps.own_path, message.tags), *message.keys]
 
 
 def unpack(packed: bytes) -> Message | None:
@@ -34,7 +44,7 @@ def unpack(packed: bytes) -> Message | None:
     if len(packed) > MOST_BYTES:
         return None
     try:
-        version, *rest = msgpack.unpackb(packed, max_buffer_size=MOST_BYTES)
+        version, *rest = msgpack.unpackb(packed)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException):
         return None
     return _checked(*rest) if version == VERSION and len(rest) == len(Message._fields) else None

@@ -8,7 +8,7 @@ The hash (key `numbers`) holds, besides the paths:
     epoch    16 hex digits, random; there is a hash exactly as long as there is an epoch
     n        how many invalidations there were
     floor    the highest number that was dropped: whatever is older is stale
-    mark     8 random bytes of the latest invalidation: two histories that both have an n differ in it
+    mark     8 random bytes of the latest invalidation that the others were told about: two histories differ in it
     <path>   "n wall_ms" of its last invalidation; 16 raw bytes, so it is none of the others
 
 The stream has an entry "n-0" for each invalidation, with one field, `payload`: the mark (8 bytes) and behind it the
@@ -105,10 +105,10 @@ local function refuse_on_replica(numbers) redis.call('PERSIST', numbers) end
 local function next_n(numbers, stream, own, mark, fresh)
   if own.n >= LARGEST then
     local anew = begin_anew(numbers, stream, fresh)
-    own.epoch, own.n, own.floor = anew.epoch, anew.n, anew.floor
+    own.epoch, own.n, own.floor, own.mark = anew.epoch, anew.n, anew.floor, anew.mark
   end
-  own.n, own.mark = own.n + 1, mark
-  redis.call('HSET', numbers, 'n', whole(own.n), 'mark', mark)
+  own.n, own.next_mark = own.n + 1, mark
+  redis.call('HSET', numbers, 'n', whole(own.n))
 end
 
 -- The n of the last invalidation of a path, of what HGET or HMGET found; 0 if there was none, above all if it is
@@ -131,9 +131,12 @@ local function overtake_all(numbers, own)
   redis.call('HSET', numbers, 'epoch', own.epoch, 'n', whole(own.n), 'floor', whole(own.n), 'mark', own.mark)
 end
 
--- Tell the others about the n that next_n made.
-local function announce(stream, channel, own, payload)
-  local n, message = whole(own.n), own.mark .. payload
+-- Tell the others about the n that next_n made: its mark, that of the last one that they were told about (so each
+-- message proves that it is the next one, and a history with a piece of another one in it is found out), the payload.
+local function announce(numbers, stream, channel, own, payload)
+  local n, message = whole(own.n), own.next_mark .. own.mark .. payload
+  own.mark = own.next_mark
+  redis.call('HSET', numbers, 'mark', own.mark)
   local added = redis.pcall('XADD', stream, 'MAXLEN', '~', {STREAM_LENGTH}, n .. '-0', 'payload', message)
   if type(added) == 'table' and added.err then
     redis.call('DEL', stream)  -- it is of another life, or no stream

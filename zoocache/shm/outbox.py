@@ -182,6 +182,11 @@ class Outbox:
         self._words[self._word(place.start, R_STATE)] = state
         return True
 
+    def disown(self, place: Place) -> None:
+        """Its owner gives a BEGUN record up: whoever finds it does the rest."""
+        if place.start >= self._first():
+            self._words[self._word(place.start, R_OWNER)] = 0
+
     def hide(self, end: int) -> None:
         """Something before this position is unknown to the storage that the hosts share."""
         self._words[H_UNSENT_TO] = max(self._words[H_UNSENT_TO], end)

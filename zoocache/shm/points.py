@@ -32,6 +32,7 @@ ALL = (
     "outbox.written", "outbox.appended", "outbox.lost",
     "store.begun", "store.written", "store.committed", "store.marked",
     "engine.stored", "engine.filled",
+    "hosts.sent", "hosts.stored", "hosts.changed", "hosts.heard",
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ import lmdb
 from zoocache.clock import Now
 from zoocache.errors import ConfigError, StorageIsFull
 from zoocache.shm.lock import DEFAULT_TIMEOUT_S
-from zoocache.storage import FOREVER, Life, Loaded, Stamp, lmdb_entries, lmdb_numbers, lmdb_room
+from zoocache.storage import FOREVER, Life, Loaded, Stamp, lmdb_entries, lmdb_numbers, lmdb_room, record
 from zoocache.storage import lmdb_locked as locked
 from zoocache.storage.lmdb_access import Access
 from zoocache.storage.lmdb_environment import LARGEST, Attached
@@ -232,6 +232,26 @@ class LmdbStore:
             self._give_numbers_back(now)
         return n
 
+    def position(self) -> tuple[int, int, bytes] | None:
+        """Up to where this host has heard what others invalidated: epoch, n and mark of their bus. None: it never has,
+        or this is not the environment in which that was noted."""
+        return self._access.read(_position)
+
+    def apply(
+        self, paths: Sequence[bytes], everything: bool, position: tuple[int, int, bytes], now: Now
+    ) -> None:  # fmt: skip
+        """Do what others have invalidated.
+
+        Args:
+            paths: hashes of tags, and digests.
+            everything: overtake all of it, whatever the paths are.
+            position: up to where the host has heard with this; noted in the same transaction as the numbers.
+            now: this moment.
+        """
+        self._access.write_numbers(locked.follow, paths, everything, position, now)
+        if everything:
+            self._access.clear_entries()
+
     def clear(self) -> None:
         """See `Store.clear`."""
         self._access.write_numbers(locked.clear_numbers)
@@ -284,6 +304,10 @@ class LmdbStore:
 
 def _stamp(attached: Attached) -> Stamp:
     return lmdb_numbers.stamp(attached.numbers.begin())
+
+
+def _position(attached: Attached) -> tuple[int, int, bytes] | None:
+    return record.position(attached.numbers.begin().get(lmdb_numbers.POSITION))
 
 
 def _count(attached: Attached) -> int:

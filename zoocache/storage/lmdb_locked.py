@@ -22,6 +22,7 @@ from zoocache.storage.lmdb_environment import Attached
 from zoocache.storage.lmdb_files import WORD_MARK
 from zoocache.storage.lmdb_numbers import Sight
 from zoocache.storage.lmdb_table import Table
+from zoocache.storage.record import pack_position
 
 T = TypeVar("T")
 
@@ -105,6 +106,21 @@ def clear_entries(attached: Attached) -> None:
     """Drop all entries."""
     _look(attached)
     _transact(attached.entries, lmdb_entries.clear, attached.entries.main)
+
+
+def follow(
+    attached: Attached, keys: Sequence[bytes], everything: bool, position: tuple[int, int, bytes], now: Now
+) -> None:  # fmt: skip
+    """Overtake these paths or digests, or everything, and note up to where this host has heard, in one transaction."""
+
+    def overtake_and_note(txn: Any) -> None:
+        if everything:
+            lmdb_numbers.clear(txn, attached.numbers.main)
+        elif keys:
+            lmdb_numbers.raise_all(txn, keys, now)
+        txn.put(lmdb_numbers.POSITION, pack_position(*position))
+
+    in_numbers(attached, overtake_and_note)
 
 
 def clear_numbers(attached: Attached) -> None:

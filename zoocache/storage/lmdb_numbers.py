@@ -2,6 +2,8 @@
 
     path or digest (16 bytes)   n of its last invalidation, and when that was
     OWN                         epoch; n, how many invalidations there were; floor, the highest number that was dropped
+    POSITION                    up to where this host has heard what others invalidated; none if it never has. It moves
+                                in the transaction that raises the numbers of what was heard
 
 The table is an environment of its own, so an invalidation costs the same however many entries there are, and however
 full they are. Every change is one transaction: killed before the last page of its commit, nothing happened; after it,
@@ -20,9 +22,21 @@ from typing import Any
 
 from zoocache.clock import Now
 from zoocache.storage import Stamp
-from zoocache.storage.record import PATH_SIZE, Bytes, Head, number, own, pack_number, pack_own, paths_of
+from zoocache.storage.record import (
+    PATH_SIZE,
+    Bytes,
+    Head,
+    number,
+    own,
+    pack_number,
+    pack_own,
+    pack_position,
+    paths_of,
+    position,
+)
 
 OWN = b"own"
+POSITION = b"position"
 
 RECORD_BYTES = 75
 """What a number takes: 42 bytes, and its part of what LMDB leaves free in a page, on average."""
@@ -99,8 +113,11 @@ def raise_all(txn: Any, keys: Iterable[bytes], now: Now) -> int:
 def clear(txn: Any, main: Any) -> None:
     """Drop all numbers, and overtake everything."""
     epoch, n, _ = read_own(txn)
+    heard = position(txn.get(POSITION))
     txn.drop(main, delete=False)
     txn.put(OWN, pack_own(epoch, n + 1, n + 1))
+    if heard is not None:
+        txn.put(POSITION, pack_position(*heard))
 
 
 # Pruning: look in a reading transaction, drop in a writing one what still is so.

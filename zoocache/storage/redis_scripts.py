@@ -202,7 +202,7 @@ SAVE = _script(
       if own.epoch ~= ARGV[5] then return 0 end
       redis.call('HSET', NUMBERS, ARGV[4], whole(own.n) .. ' ' .. whole(now_ms()))
       key_n = own.n
-      if ARGV[8] ~= '' then announce(STREAM, KEYS[5], own, ARGV[8]) end
+      if ARGV[8] ~= '' then announce(NUMBERS, STREAM, KEYS[5], own, ARGV[8]) end
     end
     local now, life = now_ms(), ARGV[9]
     local head = FORMAT .. own.epoch .. digits(n) .. digits(key_n) .. life .. digits(now) .. digits(now)

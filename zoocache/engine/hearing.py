@@ -1,0 +1,264 @@
+"""From the bus into a host: what the others have invalidated.
+
+The segment has a position of its own: up to where it has heard. What comes from the channel is done at once if it is
+the very next; whatever else comes is only a hint to read the stream, which is the truth.
+
+    do       this host's store, if it has one (LMDB: numbers and its own position in one transaction); then under the
+             lock the trie, then the position. Own messages only move the position
+    stale    what is missing cannot be had, or history is another one: everything is overtaken, in store and trie, and
+             the position is the server's of before that. Where history is another one the server's floor rises too:
+             its numbers know less than this host, so its entries may be stale
+
+Nobody knows what a host that never heard has missed: its floors rise at first. LMDB outlives the segment, so what it
+missed is read up from its own position. Where LMDB cannot be written the trie goes on alone; what LMDB missed is done
+again, to both, once it can.
+
+Crash argument: killed after the store, or after the trie, the position stands where it stood, and all is done again.
+The mark is written last, and voided first: a position that was not written whole is known as such, and counts as none.
+
+What guards what: the segment's lock guards the three words of the position; `_one_at_a_time` keeps the threads of a
+process in order. Of two processes that do it at once (a listener, and one that does it in passing), one finds that the
+position has moved, and leaves it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from zoocache.bus import Bus, Heard, Message, Position
+from zoocache.bus.message import paths_of
+from zoocache.clock import Now
+from zoocache.engine.sending import change, targets_of
+from zoocache.errors import Busy, StorageError
+from zoocache.shm import points
+from zoocache.shm.layout import (
+    H_BEAT_MS,
+    H_BUS_EPOCH,
+    H_BUS_MARK,
+    H_BUS_N,
+    H_BUS_WANT,
+    H_CAUGHT_UP,
+    H_FLOORED,
+    H_GAPS,
+    H_HEARD,
+)
+from zoocache.trie import Target, Trie
+
+log = logging.getLogger("zoocache")
+
+
+class Following(Protocol):
+    """What hearing asks of a store on this host."""
+
+    def position(self) -> tuple[int, int, bytes] | None:
+        """Up to where it has heard: epoch, n, mark; None if it never has."""
+
+    def apply(
+        self, paths: Sequence[bytes], everything: bool, position: tuple[int, int, bytes], now: Now
+    ) -> None:  # fmt: skip
+        """Overtake these paths and digests, or everything, and note the position, in one step."""
+
+    def prune(self, older_than_ms: int, now: Now) -> int:
+        """As `Store.prune`."""
+
+
+class Change(NamedTuple):
+    """What some messages do to a host together.
+
+    Attributes:
+        targets: in the trie.
+        paths: in the store.
+        everything: whether all is overtaken.
+        older_than_ms: what a prune drops; None for no prune.
+    """
+
+    targets: Sequence[Target] = ()
+    paths: Sequence[bytes] = ()
+    everything: bool = False
+    older_than_ms: int | None = None
+
+
+EVERYTHING = Change(everything=True)
+NOTHING = Change()
+
+
+def change_of(messages: Sequence[Message | None]) -> Change:
+    """What these do; one that cannot be read may mean everything."""
+    read = [message for message in messages if message is not None]
+    tags = [message for message in read if message.kind == "tags"]
+    return Change(
+        list(dict.fromkeys(target for message in tags for target in targets_of(message))),
+        list(dict.fromkeys(path for message in tags for path in paths_of(message))),
+        len(read) < len(messages) or any(message.kind == "clear" for message in read),
+        min((message.older_than_ms for message in read if message.kind == "prune"), default=None),
+    )
+
+
+class Hearing:
+    """See the head of this file. One for each process.
+
+    Args:
+        bus: to hear from.
+        store: of this host, if it lies on it.
+    """
+
+    def __init__(self, bus: Bus, store: Following | None) -> None:
+        self._bus = bus
+        self._store = store
+        self._kept: Position | None = None  # the store's own, if this process knows it
+        self._one_at_a_time = threading.RLock()
+
+    def after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not here."""
+        self._one_at_a_time = threading.RLock()
+
+    def hear(self, trie: Trie, heard: Sequence[Heard], moment: Now) -> None:
+        """See `Hosts.hear`."""
+        with self._one_at_a_time:
+            self._hear(trie, heard, moment)
+
+    def catch_up(self, trie: Trie, moment: Now) -> None:
+        """See `Hosts.catch_up`."""
+        with self._one_at_a_time:
+            self._catch_up(trie, moment)
+
+    def _hear(self, trie: Trie, heard: Sequence[Heard], moment: Now) -> None:
+        known: Position | None = trie.segment.write(position_of, trie)
+        next_ones = None if known is None or self._is_store_unknown() else _next_ones(known, heard)
+        if known is None or next_ones is None:
+            trie.words[H_GAPS] += 1
+            self._catch_up(trie, moment)
+        elif next_ones:
+            what = self._news(trie, next_ones)
+            self._change(trie, known, next_ones[-1].position, what, moment, keep=what != NOTHING)
+
+    def _is_store_unknown(self) -> bool:
+        return self._store is not None and self._kept is None
+
+    def _catch_up(self, trie: Trie, moment: Now) -> None:
+        words = trie.words
+        known: Position | None = trie.segment.write(position_of, trie)
+        start = self._start(known)
+        if start is None:
+            self._change(trie, known, self._bus.now(), EVERYTHING, moment)
+        else:
+            catch = self._bus.since(start)
+            if catch.whole:
+                self._change(trie, known, catch.now, self._news(trie, catch.heard), moment)
+            else:
+                words[H_FLOORED] += 1
+                now = self._after_fork_of_history(start) if catch.forked else catch.now
+                self._change(trie, known, now, EVERYTHING, moment)
+        words[H_BEAT_MS] = max(words[H_BEAT_MS], moment.up_ms)
+        words[H_CAUGHT_UP] = 1
+        words[H_BUS_WANT] = 0
+
+    def _start(self, known: Position | None) -> Position | None:
+        """From where to read: the segment's position, or the store's if that has heard less; None: nobody knows."""
+        if self._store is None or (known is not None and self._kept is not None):
+            return known
+        try:
+            found = self._store.position()
+        except (StorageError, Busy) as error:
+            log.debug("zoocache: where the storage stands cannot be read: %s", error)
+            return known
+        kept = None if found is None else Position(*found)
+        if kept is None or known is None:
+            return kept
+        if (kept.epoch, kept.n) == (known.epoch, known.n):
+            return known if kept == known else None
+        return min(kept, known) if kept.epoch == known.epoch else None
+
+    def _after_fork_of_history(self, start: Position) -> Position:
+        self._bus.raise_floor(start.n)
+        return self._bus.now()
+
+    @staticmethod
+    def _news(trie: Trie, heard: Sequence[Heard]) -> Change:
+        """What these do to this host, which has done its own already."""
+        own = trie.segment.incarnation
+        others = [each.message for each in heard if each.message is None or each.message.origin != own]
+        trie.words[H_HEARD] += len(others)
+        return change_of(others) if others else NOTHING
+
+    def _change(
+        self, trie: Trie, known: Position | None, now: Position, what: Change, moment: Now, keep: bool = True
+    ) -> None:  # fmt: skip
+        """Do it all.
+
+        Args:
+            trie: the host's.
+            known: the segment's position before; None: it has none, so its floor rises.
+            now: the position afterwards.
+            what: to do.
+            moment: now.
+            keep: whether the store's position must follow at once.
+        """
+        trouble = self._store_trouble(now, what, moment) if keep else None
+        if points.ARMED:
+            points.reach("hosts.stored")
+        if known != now or what != NOTHING:
+            trie.segment.write(_change_and_move, trie, known, now, EVERYTHING if known is None else what, moment)
+        if points.ARMED:
+            points.reach("hosts.heard")
+        if trouble is not None:
+            raise trouble
+        if self._store is not None and what.older_than_ms is not None:
+            self._store.prune(what.older_than_ms, moment)
+
+    def _store_trouble(self, now: Position, what: Change, moment: Now) -> StorageError | Busy | None:
+        """Do it to the store; what came in the way."""
+        if self._store is None or (now == self._kept and what == NOTHING):
+            return None
+        try:
+            self._store.apply(what.paths, what.everything, now, moment)
+        except (StorageError, Busy) as error:
+            self._kept = None  # it knows where it stands; from there on it is done again
+            return error
+        self._kept = now
+        return None
+
+
+def _next_ones(known: Position, heard: Sequence[Heard]) -> list[Heard] | None:
+    """The messages that follow a position without a gap; None if there are others that are not known."""
+    found: list[Heard] = []
+    last = known
+    for each in heard:
+        if each.follows(last):
+            found.append(each)
+            last = each.position
+        elif each.position != last:
+            return None
+    return found
+
+
+# Under the lock.
+
+
+def position_of(trie: Trie) -> Position | None:
+    """The segment's position; None if it never heard."""
+    words = trie.words
+    if not words[H_BUS_EPOCH]:
+        return None
+    return Position(words[H_BUS_EPOCH], words[H_BUS_N], words[H_BUS_MARK].to_bytes(8, "little"))
+
+
+def _change_trie(trie: Trie, what: Change, moment: Now) -> None:
+    change(trie, "clear" if what.everything else "tags", what.targets, moment.wall_ms)
+    if what.older_than_ms is not None:
+        trie.thin(what.older_than_ms, moment.wall_ms)
+    if points.ARMED:
+        points.reach("hosts.changed")
+
+
+def _change_and_move(trie: Trie, known: Position | None, now: Position, what: Change, moment: Now) -> None:
+    if position_of(trie) != known:
+        return
+    _change_trie(trie, what, moment)
+    words = trie.words
+    words[H_BUS_MARK] = 0
+    words[H_BUS_EPOCH], words[H_BUS_N] = now.epoch, now.n
+    words[H_BUS_MARK] = int.from_bytes(now.mark, "little")

@@ -1,0 +1,219 @@
+"""What crosses hosts, for one process: what callers do; sending.py and hearing.py have the listener's half.
+
+An invalidation (a delete, a clear, a prune) reaches the other hosts in one of two ways:
+
+    memory, LMDB     in one lock round: a record in the outbox (BEGUN), the trie, the record UNSENT; the listener sends
+    Redis storage    a record (BEGUN); the caller sends it; in one lock round: the trie, the record DONE, or UNSENT
+                     where the server was out of reach
+
+A caller that is killed in between leaves a BEGUN record, which the listener does and sends. So a message is lost
+neither with its sender nor with the listener; it may be sent twice, which harms nobody.
+
+What is unsent the server does not know. With Redis storage that would make stale entries look valid, so as long as
+anything is, the host takes nothing from it.
+
+The trie is a parameter everywhere: the engine's present one, which may be another at the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zoocache import clock
+from zoocache.bus import Bus, Heard, Kind, Message
+from zoocache.bus.message import pack
+from zoocache.engine.hearing import Following, Hearing
+from zoocache.engine.sending import Sending, change
+from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP
+from zoocache.shm.outbox import DONE, UNSENT, Place
+from zoocache.trie import Target, Trie
+
+if TYPE_CHECKING:
+    from zoocache.clock import Now
+
+
+class Hosts:
+    """See the head of this file.
+
+    Args:
+        bus: to the other hosts.
+        store: of this host, which must hear what the others say as the trie must: LMDB; else None.
+        through: whether entries lie in the server that numbers the messages; then callers send by themselves.
+        hears: whether this host listens to the others; else it only tells, and asks the server at every hit.
+
+    Attributes:
+        bus, through, hears: as given.
+    """
+
+    def __init__(self, bus: Bus, store: Following | None, through: bool, hears: bool) -> None:
+        self.bus = bus
+        self.through = through
+        self.hears = hears
+        self._sending = Sending(bus)
+        self._hearing = Hearing(bus, store)
+
+    # Telling.
+
+    def tell(self, trie: Trie, message: Message, targets: Sequence[Target], wall_ms: int) -> int:
+        """Change the trie, and leave word for the listener.
+
+        Args:
+            trie: the host's.
+            message: what the others are told; a `clear` empties the trie, a `prune` was done by the caller.
+            targets: what changes in the trie.
+            wall_ms: the wall clock.
+
+        Returns:
+            The position in the outbox after it, for `is_sent`.
+
+        Raises:
+            Busy: the lock stayed with another; nothing was changed.
+            Orphaned: the segment was retired.
+        """
+        segment = trie.segment
+        owner = segment.slots.owner or segment.claim_slot(wall_ms)
+        end = segment.lock.run(_tell, trie, owner, pack(message), message.kind, targets, wall_ms)
+        self._told(trie, message.kind)
+        if segment.wake is not None:
+            segment.wake.ring()
+        return end
+
+    def begin(self, trie: Trie, message: Message) -> Place:
+        """Note what the caller is about to send; raises as `tell`."""
+        segment = trie.segment
+        owner = segment.slots.owner or segment.claim_slot(clock.wall_ms())
+        return segment.write(segment.outbox.append, owner, pack(message))
+
+    def finish(
+        self, trie: Trie, place: Place, message: Message, targets: Sequence[Target], wall_ms: int, sent: bool
+    ) -> int:  # fmt: skip
+        """Change the trie after what was begun has been sent, or could not be.
+
+        Args:
+            trie: the host's, as at `begin`.
+            place: what `begin` returned.
+            message, targets, wall_ms: as `tell`.
+            sent: whether the server has it.
+
+        Returns:
+            As `tell`.
+
+        Raises:
+            Busy, Orphaned: as `tell`.
+        """
+        end = trie.segment.lock.run(_finish, trie, place, message.kind, targets, wall_ms, sent)
+        self._told(trie, message.kind)
+        if not sent:
+            _ring(trie)
+        return end
+
+    def abandon(self, trie: Trie, place: Place) -> None:
+        """Leave what was begun to the listener. It waits for nobody: where the lock is taken, the listener does it all
+        the same, some seconds later."""
+        trie.segment.try_write(trie.segment.outbox.disown, place)
+        _ring(trie)
+
+    @staticmethod
+    def _told(trie: Trie, kind: Kind) -> None:
+        if kind != "prune":
+            trie.tell_neighbours()
+
+    # Questions. Each looks at one or two words, without the lock.
+
+    def is_sent(self, trie: Trie, position: int) -> bool:
+        """Whether the server has all that stood in the outbox before a position."""
+        return trie.segment.outbox.is_told(position)
+
+    def takes_nothing(self, trie: Trie) -> bool:
+        """Whether the server does not know all that was invalidated here; then nothing in it may be believed."""
+        return self.through and trie.segment.outbox.hides_something()
+
+    def lag_ms(self, trie: Trie, up_ms: int) -> int:
+        """Milliseconds since this host was last known to have heard everything."""
+        return max(0, up_ms - trie.words[H_BEAT_MS]) if self.hears else 0
+
+    def has_caught_up(self, trie: Trie) -> bool:
+        """Whether what the host missed while nobody was here has been heard."""
+        return not self.hears or bool(trie.words[H_CAUGHT_UP])
+
+    def behind(self, trie: Trie, n: int) -> None:
+        """The server was seen to be at a number: have the listener look if this host is not."""
+        words = trie.words
+        if self.hears and n > words[H_BUS_N] and n > words[H_BUS_WANT]:
+            words[H_BUS_WANT] = n
+            _ring(trie)
+
+    # What the listener does; and others in passing, where there can be no listener.
+
+    def drain(self, trie: Trie, moment: Now) -> bool:
+        """Send what is unsent, and what the dead have begun.
+
+        Returns:
+            Whether the server has all of it.
+
+        Raises:
+            Busy, Orphaned: as `tell`.
+        """
+        return self._sending.drain(trie, moment)
+
+    def hear(self, trie: Trie, heard: Sequence[Heard], moment: Now) -> None:
+        """Do what came from the others; see hearing.py.
+
+        Raises:
+            StorageError, ServerRefused: the server, or this host's store, failed; the trie has changed at least.
+            Busy, Orphaned: as `tell`.
+        """
+        self._hearing.hear(trie, heard, moment)
+
+    def catch_up(self, trie: Trie, moment: Now) -> None:
+        """Learn all that was sent up to now; raises as `hear`.
+
+        Args:
+            trie: the host's.
+            moment: before the question to the server.
+        """
+        self._hearing.catch_up(trie, moment)
+
+    # The process.
+
+    def after_fork(self) -> None:
+        """In a forked child: locks may be held by threads that are not here."""
+        self._sending.after_fork()
+        self._hearing.after_fork()
+
+    def close(self) -> None:
+        """Let go."""
+        self.bus.close()
+
+
+def _ring(trie: Trie) -> None:
+    if trie.segment.wake is not None:
+        trie.segment.wake.ring()
+
+
+# Under the lock.
+
+
+def _tell(trie: Trie, owner: int, payload: bytes, kind: Kind, targets: Sequence[Target], wall_ms: int) -> int:
+    segment = trie.segment
+    segment.insist_on_currency()
+    place = segment.outbox.append(owner, payload)
+    change(trie, kind, targets, wall_ms)
+    segment.outbox.become(place, UNSENT)
+    return place.end
+
+
+def _finish(trie: Trie, place: Place, kind: Kind, targets: Sequence[Target], wall_ms: int, sent: bool) -> int:
+    """A record that is not there any more has been sent by the listener, or is lost, and all with it: either will do.
+    As long as that is not sent, it is unknown to the server too."""
+    trie.segment.insist_on_currency()
+    change(trie, kind, targets, wall_ms)
+    outbox = trie.segment.outbox
+    if sent:
+        outbox.become(place, DONE)
+        outbox.settle()
+    else:
+        outbox.hide(place.end)
+        outbox.become(place, UNSENT)
+    return place.end

@@ -1,0 +1,170 @@
+"""From a host's outbox to the bus.
+
+    look     under the lock: the next records. What the dead have begun, and what the living began too long ago (they
+             are stopped, perhaps), is done to the trie and becomes UNSENT
+    send     without the lock: what is UNSENT, neighbours together in one message
+    done     under the lock: the records are DONE, the tail moves
+
+Where something is lost (shm/outbox.py), one message that clears everything goes first.
+
+Crash argument: killed before `done`, all of it is sent again. Nobody is harmed by an invalidation that comes twice.
+
+What guards what: `_one_at_a_time` keeps the threads of a process from sending the same twice. Two processes may.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from zoocache.bus import Bus, Kind, Message
+from zoocache.bus.message import paths_of, unpack
+from zoocache.errors import ServerRefused, StorageError
+from zoocache.shm import points
+from zoocache.shm.layout import H_HLC, H_SENT
+from zoocache.shm.outbox import BEGUN, DONE, UNSENT, Place, Record
+from zoocache.shm.slots import NOBODY
+from zoocache.trie import Target, Trie, target_of, words_of
+
+if TYPE_CHECKING:
+    from zoocache.clock import Now
+
+log = logging.getLogger("zoocache")
+
+ROUND_BYTES = 32 * 1024
+"""So much of the outbox is looked at in one round."""
+
+MOST_TOGETHER = 256
+"""So many records become one message."""
+
+OVERDUE_MS = 5000
+"""Nobody who is alive is so long between the two halves of an invalidation, unless it is stopped."""
+
+
+class Sending:
+    """See the head of this file. One for each process."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._one_at_a_time = threading.RLock()
+        self._met_ms: dict[int, int] = {}  # begun by the living: when it was met first, by position
+
+    def after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not here."""
+        self._one_at_a_time = threading.RLock()
+
+    def drain(self, trie: Trie, moment: Now) -> bool:
+        """See `Hosts.drain`."""
+        if trie.segment.outbox.is_empty():
+            return True
+        with self._one_at_a_time:
+            return self._drain(trie, moment)
+
+    def _drain(self, trie: Trie, moment: Now) -> bool:
+        try:
+            while self._round(trie, moment):
+                log.debug("zoocache: a part of the outbox was sent")
+        except (StorageError, ServerRefused) as error:
+            log.debug("zoocache: what was to be sent stays in the outbox: %s", error)
+            return False
+        return True
+
+    def _round(self, trie: Trie, moment: Now) -> bool:
+        """Whether anything was sent."""
+        segment = trie.segment
+        lost, is_lost = segment.write(segment.outbox.lost)
+        if is_lost:
+            self._send(trie, _everything(trie))
+            segment.write(segment.outbox.told_lost, lost)
+        records, adopted = segment.write(self._look, trie, moment)
+        if adopted:
+            trie.tell_neighbours()
+        for places, message in _together(records):
+            self._send(trie, message)
+            segment.write(_done, trie, places)
+        return bool(is_lost or records)
+
+    def _send(self, trie: Trie, message: Message) -> None:
+        self._bus.send(message, paths_of(message))
+        trie.words[H_SENT] += 1
+        if points.ARMED:
+            points.reach("hosts.sent")
+
+    def _look(self, trie: Trie, moment: Now) -> tuple[list[Record], bool]:
+        """Under the lock: what is to be sent, and whether something that others had begun is among it."""
+        records = trie.segment.outbox.waiting(ROUND_BYTES)
+        begun = [record for record in records if record.state == BEGUN]
+        adopted = {record.place.start for record in begun if self._is_left(trie, record, moment.up_ms)}
+        for record in begun:
+            if record.place.start in adopted:
+                _adopt(trie, record, moment.wall_ms)
+        self._met_ms = {
+            start: self._met_ms.get(start, moment.up_ms)
+            for start in (record.place.start for record in begun)
+            if start not in adopted
+        }
+        return [each for each in records if each.state == UNSENT or each.place.start in adopted], bool(adopted)
+
+    def _is_left(self, trie: Trie, record: Record, up_ms: int) -> bool:
+        """Whether nobody else will end what was begun."""
+        if record.owner == NOBODY or trie.segment.slots.is_dead(record.owner):
+            return True
+        return up_ms - self._met_ms.get(record.place.start, up_ms) > OVERDUE_MS
+
+
+def _everything(trie: Trie) -> Message:
+    return Message("clear", (), (), 0, trie.segment.incarnation, trie.words[H_HLC])
+
+
+def _together(records: Iterable[Record]) -> list[tuple[list[Place], Message]]:
+    """The messages to send, each with the records that it stands for."""
+    batches: list[tuple[list[Place], Message]] = []
+    for record in records:
+        message = unpack(record.payload) or Message("clear", (), (), 0, 0, 0)
+        places, last = batches[-1] if batches else ([], message)
+        if places and len(places) < MOST_TOGETHER and last.kind == message.kind == "tags":
+            batches[-1] = [*places, record.place], _joined(last, message)
+        else:
+            batches.append(([record.place], message))
+    return batches
+
+
+def _joined(one: Message, other: Message) -> Message:
+    """Both in one. Who sent only one of them has not done both."""
+    return Message(
+        "tags", tuple(dict.fromkeys(one.tags + other.tags)), tuple(dict.fromkeys(one.keys + other.keys)), 0,
+        one.origin if one.origin == other.origin else 0, max(one.hlc, other.hlc),
+    )  # fmt: skip
+
+
+# Under the lock.
+
+
+def change(trie: Trie, kind: Kind, targets: Sequence[Target], wall_ms: int) -> None:
+    """Do to the trie what a message says; a prune is its sender's to do, before it tells the others."""
+    if kind == "clear":
+        trie.empty(wall_ms)
+    elif targets:
+        trie.change(targets, wall_ms)
+
+
+def targets_of(message: Message) -> list[Target]:
+    """What a message changes in a trie."""
+    return [*map(target_of, message.tags), *((*words_of(key), b"") for key in message.keys)]
+
+
+def _adopt(trie: Trie, record: Record, wall_ms: int) -> None:
+    message = unpack(record.payload)
+    if message is None:
+        change(trie, "clear", (), wall_ms)
+    else:
+        change(trie, message.kind, targets_of(message), wall_ms)
+    trie.segment.outbox.become(record.place, UNSENT)
+
+
+def _done(trie: Trie, places: Sequence[Place]) -> None:
+    for place in places:
+        trie.segment.outbox.become(place, DONE)
+    trie.segment.outbox.settle()
