@@ -14,8 +14,6 @@ errors, config, deps, keys, identity, entry, codec      values; they import no o
 
 from __future__ import annotations
 
-import logging
-
 from zoocache._version import __version__
 from zoocache.cached import Cached, CallInfo
 from zoocache.config import UNSET
@@ -100,5 +98,3 @@ __all__ = [
     "set_async",
     "version",
 ]
-
-logging.getLogger("zoocache").addHandler(logging.NullHandler())

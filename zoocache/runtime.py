@@ -6,7 +6,6 @@ Nothing is started at import: no thread, no object, no handler.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import weakref
@@ -16,9 +15,8 @@ from zoocache.config import Settings, settings_from
 from zoocache.engine.core import Engine
 from zoocache.engine.spec import Spec
 from zoocache.errors import AlreadyConfigured
+from zoocache.log import log, ready
 from zoocache.outside import check, outside
-
-log = logging.getLogger("zoocache")
 
 
 class _State:
@@ -91,6 +89,7 @@ def running() -> Engine | None:
 def _start() -> Engine:
     with _state.lock:
         if _state.engine is None:
+            ready()
             _hook()
             started = Engine(settings(), outside(settings()))
             started.report = _totals

@@ -7,7 +7,6 @@ whether anything happened, and the new leader looks again if so.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,12 +20,12 @@ from zoocache.engine.fill import Fill
 from zoocache.engine.spec import Call
 from zoocache.errors import Busy
 from zoocache.flight import Flight
+from zoocache.log import log
 from zoocache.shm import claims
 from zoocache.shm.claims import Claim, Claims
 from zoocache.shm.segment import Orphaned
 from zoocache.trie import Trie, hash_words
 
-log = logging.getLogger("zoocache")
 T = TypeVar("T")
 
 TRIES = 8

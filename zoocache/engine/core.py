@@ -12,7 +12,6 @@ the store's stamp) before they begin. So whatever a call that starts after the r
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -28,12 +27,12 @@ from zoocache.engine.table import LiveTable, Watched
 from zoocache.engine.touches import Touches
 from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
+from zoocache.log import log
 from zoocache.shm.lock import pauses
 from zoocache.shm.segment import Orphaned, attach
 from zoocache.storage import FOREVER, FarStore, Life, Store
 from zoocache.trie import Trie
 
-log = logging.getLogger("zoocache")
 T = TypeVar("T")
 
 LIVE_BYTES = 64 * 1024 * 1024

@@ -6,7 +6,6 @@ ran, or before the store was read. Whether it is overtaken is asked last.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,14 +17,13 @@ from zoocache.engine import mutations
 from zoocache.engine.effects import Ask, Steps, patiently
 from zoocache.engine.live import Live, set_life, touch_s
 from zoocache.errors import StorageError, UnkeepableResult
+from zoocache.log import log
 from zoocache.shm import points
 from zoocache.storage import FOREVER, Life, Loaded, Stamp
 from zoocache.trie import Trie
 
 if TYPE_CHECKING:
     from zoocache.engine.core import Engine
-
-log = logging.getLogger("zoocache")
 
 
 class Begun(NamedTuple):

@@ -11,14 +11,12 @@ steps (`taken` and `told`).
 
 from __future__ import annotations
 
-import logging
 import time
 
 from zoocache import clock
 from zoocache.errors import Busy, StorageError
+from zoocache.log import log
 from zoocache.storage import Store
-
-log = logging.getLogger("zoocache")
 
 BURST = 64
 BATCH = 64

@@ -18,18 +18,16 @@ for a replacement in tables.py; killed before the flock nothing has happened, an
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 from collections.abc import Iterator
 
 from zoocache.errors import SegmentRefused
+from zoocache.log import log
 from zoocache.shm import identity, kernel
 from zoocache.shm import layout as at
 from zoocache.shm.layout import HEADER_WORDS, MAGIC, WORD
 from zoocache.shm.lock import Lock
-
-log = logging.getLogger("zoocache")
 
 _HEADER = HEADER_WORDS * WORD
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import mmap
 import os
 import stat
@@ -28,12 +27,11 @@ import time
 import posix_ipc
 
 from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
+from zoocache.log import log
 from zoocache.shm import identity, kernel, points
 from zoocache.shm import layout as at
 from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, LAYOUT, MAGIC, MIN_SIZE, NEVER, WORD, Layout, layout_of
 from zoocache.shm.lock import Lock
-
-log = logging.getLogger("zoocache")
 
 SEMAPHORE_BYTES = 32
 """A POSIX semaphore of glibc on 64-bit machines."""

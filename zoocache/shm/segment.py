@@ -13,7 +13,6 @@ Nothing is unlinked at exit; `destroy` does that, alone.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import sys
 import threading
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from zoocache.errors import SegmentError
+from zoocache.log import log
 from zoocache.shm import identity, kernel
 from zoocache.shm import layout as at
 from zoocache.shm.claims import Claims
@@ -44,7 +44,6 @@ from zoocache.shm.slots import Slots
 from zoocache.shm.tables import Tables
 from zoocache.shm.wake import Wake
 
-log = logging.getLogger("zoocache")
 T = TypeVar("T")
 
 ATTEMPTS = 50

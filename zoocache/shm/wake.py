@@ -13,16 +13,14 @@ and would sleep for an hour when that is set back by one.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from zoocache.errors import SegmentError
+from zoocache.log import log
 from zoocache.shm.object import open_semaphore
 
 if TYPE_CHECKING:
     import posix_ipc
-
-log = logging.getLogger("zoocache")
 
 
 class Wake:

@@ -30,11 +30,12 @@ import lmdb
 from zoocache import clock
 from zoocache.clock import Now
 from zoocache.errors import StorageError, ZooCacheError
+from zoocache.log import log
 from zoocache.storage import lmdb_entries
 from zoocache.storage import lmdb_environment as environments
 from zoocache.storage import lmdb_locked as locked
 from zoocache.storage.lmdb_environment import DAMAGE, Attached, Unbuilt
-from zoocache.storage.lmdb_files import WORD_MARK, log
+from zoocache.storage.lmdb_files import WORD_MARK
 from zoocache.storage.lmdb_locked import Moved
 from zoocache.storage.lmdb_numbers import Damaged, Sight
 from zoocache.storage.lmdb_refusals import trouble

@@ -48,7 +48,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import mmap
 import os
 import re
@@ -59,11 +58,10 @@ from functools import partial
 
 from zoocache.digests import blake2b
 from zoocache.errors import StorageError, ZooCacheError
+from zoocache.log import log
 from zoocache.shm import kernel, points
 from zoocache.shm.lock import Lock
 from zoocache.storage.lmdb_refusals import refuse_others, trouble
-
-log = logging.getLogger("zoocache")
 
 LOCK = "zoocache.lock"
 LINK = "living.epoch"
