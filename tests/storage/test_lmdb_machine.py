@@ -1,174 +1,35 @@
-"""The LMDB store against a plain dict: whatever is done in whatever order, they tell the same."""
+"""The LMDB store against a plain dict."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import invariant, rule
 
-from tests.storage.steps import BOOT, START, hashed, paths_of, store_at
+from tests.storage.machine import StoreMachine
+from tests.storage.steps import BOOT, store_at
 from zoocache.clock import Now
-from zoocache.storage import FOREVER, Life, Loaded, Stamp
-from zoocache.storage.lmdb import LmdbStore
+from zoocache.storage import Store
 
-KEYS = [hashed(f"key {index}") for index in range(4)]
-TAGS = ["a", "a:b", "a:b:c", "a:d", "e"]
-PATHS = sorted({path for tag in TAGS for path in paths_of(tag)})
-LIVES = [FOREVER, Life(1000), Life(1000, True), Life(1000, True, 2500), Life(0, False, 2500)]
 MEMORY = Path("/dev/shm")
 
-keys = st.sampled_from(KEYS)
-tags = st.lists(st.sampled_from(TAGS), max_size=3)
 
+class LmdbMachine(StoreMachine):
+    """Two processes' stores (here in one), on a host whose clocks jump and that starts again."""
 
-@dataclass
-class Kept:
-    """An entry of the model."""
-
-    body: bytes
-    paths: list[bytes]
-    n: int
-    key_n: int
-    life: Life
-    made: Now
-    touched: Now
-
-
-def age_ms(then: Now, now: Now) -> float:
-    """The rule of `zoocache.clock`, in the model's words."""
-    if then.boot == now.boot:
-        return now.up_ms - then.up_ms
-    return now.wall_ms - then.wall_ms if now.wall_ms >= then.wall_ms else float("inf")
-
-
-class StoreMachine(RuleBasedStateMachine):
-    """Two processes' stores (here in one) and a dict."""
-
-    stamps = Bundle("stamps")
-
-    @initialize()
-    def begin(self) -> None:
-        """An empty store."""
+    def open(self) -> list[Store]:
+        """In a directory of this run's own."""
         self.place = Path(tempfile.mkdtemp(prefix="zoomachine-", dir=MEMORY if MEMORY.is_dir() else None))
-        self.now = START
-        self.stores = [store_at(self.place, BOOT), store_at(self.place, BOOT)]
-        self.epoch = self.stores[0].stamp().epoch
-        self.entries: dict[bytes, Kept] = {}
-        self.numbers: dict[bytes, tuple[int, int]] = {}
-        self.n = self.floor = self.saved = 0
+        return [store_at(self.place, BOOT), store_at(self.place, BOOT)]
 
     def teardown(self) -> None:
         """Remove it."""
         if hasattr(self, "place"):
             shutil.rmtree(self.place)
-
-    def store(self) -> LmdbStore:
-        """The two take turns."""
-        self.stores.reverse()
-        return self.stores[0]
-
-    # The model.
-
-    def number(self, path: bytes) -> int:
-        """Of a path or key."""
-        return self.numbers.get(path, (0, 0))[0]
-
-    def overtaken(self, paths: list[bytes], n: int) -> bool:
-        """Whether a fill of this stamp is."""
-        return self.floor > n or any(self.number(path) > n for path in paths)
-
-    def left(self, kept: Kept) -> tuple[float | None, float | None]:
-        """What is left of ttl and of the greatest age."""
-        ttl = kept.life.ttl_ms - age_ms(kept.touched, self.now) if kept.life.ttl_ms else None
-        age = kept.life.max_age_ms - age_ms(kept.made, self.now) if kept.life.max_age_ms else None
-        return min((each for each in (ttl, age) if each is not None), default=None), age
-
-    def living(self, key: bytes) -> Kept | None:
-        """The entry, if it can be loaded."""
-        kept = self.entries.get(key)
-        if kept is None or self.overtaken(kept.paths, kept.n) or self.number(key) > kept.key_n:
-            return None
-        left, _ = self.left(kept)
-        return kept if left is None or left > 0 else None
-
-    def rise(self, paths: list[bytes]) -> int:
-        """An invalidation."""
-        self.n += 1
-        self.numbers.update(dict.fromkeys(paths, (self.n, self.now.wall_ms)))
-        return self.n
-
-    # What is done.
-
-    @rule(target=stamps)
-    def stamp(self) -> Stamp:
-        """A fill begins."""
-        taken = self.store().stamp()
-        assert Stamp(self.epoch, self.n) == taken
-        return taken
-
-    @rule(stamp=stamps, key=keys, tags=tags, life=st.sampled_from(LIVES), anew=st.booleans())
-    def save(self, stamp: Stamp, key: bytes, tags: list[str], life: Life, anew: bool) -> None:
-        """A fill ends, or a key is set."""
-        self.saved += 1
-        body, paths = b"%d" % self.saved, [path for tag in tags for path in paths_of(tag)]
-        kept = self.store().save(key, paths, stamp, body, life, self.now, anew=anew)
-        expected = not self.overtaken(paths, stamp.n) and (anew or self.number(key) <= stamp.n)
-        assert expected == kept
-        if kept:
-            key_n = self.rise([key]) if anew else stamp.n
-            self.entries[key] = Kept(body, paths, stamp.n, key_n, life, self.now, self.now)
-
-    @rule(paths=st.lists(st.sampled_from(PATHS), min_size=1, max_size=3))
-    def invalidate(self, paths: list[bytes]) -> None:
-        """An invalidation of several paths."""
-        assert self.rise(paths) == self.store().invalidate(paths, self.now)
-
-    @rule(key=keys)
-    def delete(self, key: bytes) -> None:
-        """A key is deleted."""
-        assert (self.living(key) is not None) == self.store().delete(key, self.now)
-        self.rise([key])
-        self.entries.pop(key, None)
-
-    @rule(touched=st.lists(keys, max_size=3), wait=st.booleans())
-    def touch(self, touched: list[bytes], wait: bool) -> None:
-        """Entries were read."""
-        assert self.store().touch(touched, self.now, wait=wait)
-        for key in touched:
-            kept = self.entries.get(key)
-            if kept and kept.life.sliding and (self.left(kept)[0] or 0) > 0 and age_ms(kept.touched, self.now) > 0:
-                kept.touched = self.now
-
-    @rule()
-    def clear(self) -> None:
-        """Everything is dropped."""
-        self.store().clear()
-        self.n += 1
-        self.floor = self.n
-        self.entries.clear()
-        self.numbers.clear()
-        assert 0 == self.store().count()
-
-    @rule(older_than_ms=st.sampled_from([0, 1500, 10**12]))
-    def prune(self, older_than_ms: int) -> None:
-        """Old numbers give way to a floor, and what is dead is given back."""
-        old = [path for path, (_, wall_ms) in self.numbers.items() if self.now.wall_ms - wall_ms >= older_than_ms]
-        self.floor = max([self.floor, *(self.number(path) for path in old)])
-        for path in old:
-            del self.numbers[path]
-        assert len(old) == self.store().prune(older_than_ms, self.now)
-        self.entries = {key: kept for key, kept in self.entries.items() if self.living(key)}
-        assert len(self.entries) == self.store().count()
-
-    @rule(ms=st.sampled_from([1, 400, 999, 2000]))
-    def wait(self, ms: int) -> None:
-        """Time passes."""
-        self.now = Now(self.now.wall_ms + ms, self.now.up_ms + ms, self.now.boot)
 
     @rule(ms=st.sampled_from([-5000, -1, 3000]))
     def set_the_clock(self, ms: int) -> None:
@@ -189,22 +50,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = Now(self.now.wall_ms + 10, 1000, self.now.boot + 1)
         self.stores = [store_at(self.place, self.now.boot), store_at(self.place, self.now.boot)]
 
-    # What always holds.
-
-    @invariant()
-    def every_load_tells_what_the_model_tells(self) -> None:
-        """Dead stays dead, and what lives is there, with the life that is left."""
-        for key in KEYS:
-            kept = self.living(key)
-            expected = kept and Loaded(kept.body, kept.life, *self.left(kept))  # type: ignore[arg-type]
-            assert expected == self.store().load(key, self.now)
-
-    @invariant()
-    def the_count_is_right(self) -> None:
-        """All that live are counted, and nothing that was never kept."""
-        living = sum(self.living(key) is not None for key in KEYS)
-        assert living <= self.store().count() <= len(self.entries)
-
     @invariant()
     def only_entries_have_lives(self) -> None:
         """What is noted of touches belongs to entries that are there, and is counted right."""
@@ -215,5 +60,5 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(found) - 1 - len(lives) == self.store().count()
 
 
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
+TestLmdbMachine = LmdbMachine.TestCase
+TestLmdbMachine.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)

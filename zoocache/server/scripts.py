@@ -115,7 +115,7 @@ end
 -- not to be read.
 local function path_n(found)
   if not found then return 0 end
-  return number(string.match(found, '^%d+')) or math.huge
+  return number(string.match(found, '^(%d+) ')) or math.huge
 end
 
 -- Raise these paths to the n that next_n made: ARGV[first] to ARGV[last].

@@ -263,6 +263,7 @@ TOUCH = _script(
 
 CLEAR = _script(
     """
+    refuse_on_replica(NUMBERS)
     local own = read_own(NUMBERS, STREAM, FRESH)
     next_n(NUMBERS, STREAM, own, ARGV[4], FRESH)
     overtake_all(NUMBERS, own)
