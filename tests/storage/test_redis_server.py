@@ -467,7 +467,7 @@ def test_a_key_set_anew_is_told(open_at: Open, shared_server: Server, prefix: st
     assert not store.save(hashed("k"), (), stamp, b"x", FOREVER, START, message=b"never")
     store.invalidate([hashed("a")], START)
     assert not store.save(hashed("k"), paths_of("a"), stamp, b"y", FOREVER, START, anew=True, message=b"overtaken")
-    sent = [(number, fields[b"payload"][8:]) for number, fields in shared_server.ask("XRANGE", stream, "-", "+")]
+    sent = [(number, fields[b"payload"][16:]) for number, fields in shared_server.ask("XRANGE", stream, "-", "+")]
     assert [(f"{stamp.n + 1}-0".encode(), b"hello")] == sent
 
 

@@ -11,8 +11,8 @@ The hash (key `numbers`) holds, besides the paths:
     mark     8 random bytes of the latest invalidation that the others were told about: two histories differ in it
     <path>   "n wall_ms" of its last invalidation; 16 raw bytes, so it is none of the others
 
-The stream has an entry "n-0" for each invalidation, with one field, `payload`: the mark (8 bytes) and behind it the
-message. What is published is "epoch n ", then the same 8 bytes and the message.
+The stream has an entry "n-0" for each invalidation that the others are told about, with one field, `payload`: its mark
+and the mark before it (8 bytes each), and behind them the message. What is published is "epoch n ", then the same.
 
 The hash is made, with the epoch that the caller brings along, by whichever script finds no whole one: after FLUSHALL,
 an eviction, or a restart of a server that keeps nothing. That drops the stream too, whose ids belong to the old
