@@ -23,7 +23,6 @@ position has moved, and leaves it.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -33,6 +32,7 @@ from zoocache.bus.message import paths_of
 from zoocache.clock import Now
 from zoocache.engine.sending import change, targets_of
 from zoocache.errors import Busy, StorageError
+from zoocache.log import log
 from zoocache.shm import points
 from zoocache.shm.layout import (
     H_BEAT_MS,
@@ -46,8 +46,6 @@ from zoocache.shm.layout import (
     H_HEARD,
 )
 from zoocache.trie import Target, Trie
-
-log = logging.getLogger("zoocache")
 
 
 class Following(Protocol):

@@ -14,7 +14,6 @@ What guards what: `_one_at_a_time` keeps the threads of a process from sending t
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from zoocache.bus import Bus, Kind, Message
 from zoocache.bus.message import paths_of, unpack
 from zoocache.errors import ServerRefused, StorageError
+from zoocache.log import log
 from zoocache.shm import points
 from zoocache.shm.layout import H_HLC, H_SENT
 from zoocache.shm.outbox import BEGUN, DONE, UNSENT, Place, Record
@@ -31,7 +31,6 @@ from zoocache.trie import Target, Trie, target_of, words_of
 if TYPE_CHECKING:
     from zoocache.clock import Now
 
-log = logging.getLogger("zoocache")
 
 ROUND_BYTES = 32 * 1024
 """So much of the outbox is looked at in one round."""
