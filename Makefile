@@ -43,7 +43,7 @@ $(VENV)/.have-cli: pyproject.toml
 	@touch $@
 
 $(VENV)/.have-dev: $(VENV)/.have-cli
-	@$(PIP) --group dev
+	@$(PIP) --group dev --group fleets
 	@touch $@
 
 $(VENV)/.have-bench: $(VENV)/.have-cli

@@ -10,11 +10,13 @@
     ann.go_on()
     assert 0 == ann.result()
 
-A name is one of `tests.promises.world`; arguments and results are what JSON can carry.
+A name is one of `tests.promises.world`, or of another module that `start_peer` is given; arguments and results are
+what JSON can carry.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import operator
 import os
@@ -27,6 +29,8 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any, NoReturn, cast
 
 from tests.children import Child, Children
+
+WORLD = "tests.promises.world"
 
 
 class PeerError(Exception):
@@ -74,9 +78,10 @@ class Peer:
         self.child.say()
 
 
-def start_peer(children: Children, points: str = "", env: Mapping[str, str] | None = None) -> Peer:
+def start_peer(children: Children, points: str = "", env: Mapping[str, str] | None = None, world: str = WORLD) -> Peer:
     """Start a peer in a fresh interpreter; it is ready when this returns."""
-    child = children.code("from tests.peers import obey; obey()", points=points, env=env)
+    text = "import sys; from tests.peers import obey; obey(*sys.argv[1:])"
+    child = children.code(text, world, points=points, env=env)
     child.wait_for("ready")
     return Peer(child)
 
@@ -168,11 +173,11 @@ def work_afresh(work: Callable[[], object], armed: str) -> None:
     runtime.close()
 
 
-def obey() -> None:
+def obey(name_of_world: str = WORLD) -> None:
     """In the peer: do what the lines say."""
-    from tests.promises import world
-
-    world.gates.clear()
+    world = importlib.import_module(name_of_world)
+    if name_of_world == WORLD:
+        world.gates.clear()
     print("ready", flush=True)
     while (line := sys.stdin.readline().strip()) != "bye":
         name, args, kwargs = json.loads(line)
