@@ -25,7 +25,7 @@ def private_kb():
     for line in open("/proc/self/smaps"):
         first = line.split(None, 1)[0]
         if not first.endswith(":"):
-            counts = "/dev/shm/" not in line and "data.mdb" not in line
+            counts = "/dev/shm/" not in line and ".mdb" not in line
         elif counts and first in ("Private_Clean:", "Private_Dirty:"):
             total += int(line.split()[1])
     return total

@@ -17,8 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoocache import clock, deps, keys
-from zoocache.bus import Kind, Message
-from zoocache.bus.message import pack
 from zoocache.engine.effects import Ask, Pause, Steps, patiently
 from zoocache.errors import NotSent, ServerRefused, StorageError
 from zoocache.shm.layout import H_HLC
@@ -26,6 +24,7 @@ from zoocache.shm.segment import Orphaned
 from zoocache.trie import Target, Trie, target_of, words_of
 
 if TYPE_CHECKING:
+    from zoocache.bus import Kind, Message
     from zoocache.engine.core import Engine
 
 WAIT_S = 10.0
@@ -68,6 +67,8 @@ def targets_of(tags: Sequence[str]) -> list[Target]:
 def message(trie: Trie, kind: Kind = "tags", *, tags: Sequence[str] = (), digests: Sequence[bytes] = (),
             older_than_ms: int = 0) -> Message:  # fmt: skip
     """What the other hosts are told."""
+    from zoocache.bus import Message  # whoever has no other hosts need not load it
+
     return Message(kind, tuple(tags), tuple(digests), older_than_ms, trie.segment.incarnation, trie.words[H_HLC])
 
 
@@ -167,6 +168,8 @@ def set_anew(engine: Engine, digest: bytes) -> bytes:
     """
     if engine.far is None:
         return b""
+    from zoocache.bus.message import pack
+
     return pack(message(engine.trie, digests=(digest,))._replace(origin=0))
 
 
