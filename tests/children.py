@@ -154,7 +154,7 @@ class Child:
 class Children:
     """All children of one test.
 
-    The options of `code`, `script` and `call`:
+    The options of `code`, `script`, `command` and `call`:
 
     points: what is armed in it, as ZOOCACHE_POINTS takes it ("trie.changed=kill"); see `zoocache.shm.points`.
     env: variables beyond those of this process.
@@ -178,6 +178,12 @@ class Children:
     ) -> Child:  # fmt: skip
         """Start a child that runs the script in this file."""
         return self._start([python, "-u", str(path), *arguments], points, env, cwd)
+
+    def command(
+        self, command: list[str], *, points: str = "", env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    ) -> Child:
+        """Start a child that runs this command, such as a shell that starts an interpreter in some way."""
+        return self._start(command, points, env, cwd)
 
     def call(
         self, function: Callable[..., object], *arguments: object, points: str = "",

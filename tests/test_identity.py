@@ -6,8 +6,10 @@ import functools
 import importlib
 import math
 import operator
+import shutil
 import sys
 import textwrap
+import zipapp
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
@@ -277,20 +279,56 @@ SETS = """
 """
 
 
-def test_identities_do_not_depend_on_the_process(children: Children) -> None:
+def test_identities_do_not_depend_on_the_process(children: Children, tmp_path: Path) -> None:
     """Processes with different hash seeds agree, also about constant sets in the code and in closures."""
-    running = [children.code(SETS, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2", "3")]
+    script = tmp_path / "sets.py"
+    script.write_text(textwrap.dedent(SETS))
+    running = [children.script(script, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2", "3")]
     assert 1 == len({child.output() for child in running})
 
 
-def test_programs_without_a_file_are_told_apart_by_their_code(children: Children) -> None:
-    """Two programs from -c do not share a function of one name, unless it is the same."""
-    text = "from zoocache.identity import function_identity\ndef f(): return {}\nprint(function_identity(f))"
-    one, same, other = (children.code(text.format(value)) for value in (1, 1, 2))
-    identity = one.output()
-    assert identity == same.output()
-    assert identity != other.output()
-    assert identity.startswith("__main__:f#")
+NAMELESS = """
+    import os, sys
+    from zoocache.identity import function_identity
+    from tests.test_identity import factory
+    def f(): return g()
+    def g(): return 1
+    def outer(content):
+        def inner(): return content
+        return inner
+    main = sys.modules["__main__"]
+    functions = [f, outer(1), outer(outer(1)), factory(f), factory(outer(1)), factory(main), lambda: 1]
+    mine = list(map(function_identity, functions))
+    if not (pid := os.fork()):
+        os._exit(mine != list(map(function_identity, functions)))
+    assert not os.waitpid(pid, 0)[1]
+    first = f
+    def f(): return g()
+    assert function_identity(first) == function_identity(f)
+    print(*mine, flush=True)
+"""
+WAYS = ['{python} -c "$0"', 'echo "$0" | {python} -', 'echo "$0" > $1; {python} - < $1; rm $1',
+        '{python} <(echo "$0")', 'echo "$0" > $1; (rm $1; {python} /dev/stdin) < $1']  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+@pytest.mark.parametrize("way", WAYS)
+def test_programs_without_a_file_share_with_their_forks_only(way: str, tmp_path: Path, children: Children) -> None:
+    """A program that no file names shares its functions with forked children, and not with another of its code."""
+    command = ["bash", "-c", way.format(python=sys.executable), textwrap.dedent(NAMELESS), str(tmp_path / "text")]
+    identities = [identity for _ in range(2) for identity in children.command(command, cwd=tmp_path).output().split()]
+    assert 14 == len(identities) == len(set(identities))
+    assert identities[0].startswith("__main__:f#")
+
+
+def test_an_archive_that_is_run_is_known_by_its_file(children: Children, tmp_path: Path) -> None:
+    """`python archive.pyz` runs a program that its file names, though no such path is on the disk."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/__main__.py").write_text(
+        "from zoocache.identity import function_identity\ndef f(): pass\nprint(function_identity(f))"
+    )
+    zipapp.create_archive(tmp_path / "source", tmp_path / "program.pyz")
+    assert f"{tmp_path.resolve()}/program.pyz/__main__.py:f\n" == children.script(tmp_path / "program.pyz").output()
 
 
 MAIN = """

@@ -1,10 +1,10 @@
 """Identities: which function this is, the same in every process that has it, and never that of another.
 
     module:qualname                     a function that a module of that name holds
-    module:qualname#<digest>            local functions, lambdas, closures, programs without a file, and a second
-                                        definition under a taken name: of the code, and of what it closes over
-    module:qualname#@<random>           a definition that holds what no other process could compare; forked children
-                                        inherit it
+    module:qualname#<digest>            local functions, lambdas, closures, and a second definition under a taken name:
+                                        of the code, and of what it closes over
+    module:qualname#<digest>@<random>   the same, of a program that no file names
+    module:qualname#@<random>           a definition that holds what no other process could compare
 
 How it is cached is a part of what is cached: a digest of the tags or of the function that tells them, and of the
 limits of age. Two decorations of one function are two, and entries of before an edit that adds a tag, which that tag
@@ -18,12 +18,18 @@ A module-level function is known by its name alone, so that its entries outlive 
 version of Python; `cacheable(version=…)` is for edits that matter. Rejected: the digest of the code for all of them
 (each release would start cold), and `repr` or the address of a closure's cells (they differ from process to process).
 
+A program from standard input or `-c`, or a notebook, may have the code of another and mean something else by it: other
+globals, other functions that it calls. So its functions carry a token of the program. Forked children inherit tokens;
+spawned ones cannot import such a program anyhow. Rejected: the digest of all that a function refers to, for what that
+refers to in turn has no end.
+
 Whoever runs a program with another version of Python, or with -O, has other bytecode, hence other digests.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from enum import Enum
@@ -141,20 +147,21 @@ def _identify(fn: FunctionType) -> str:
     home = namespace_name(fn.__globals__)
     base = f"{_module_of(fn, home)}:{fn.__qualname__}"
     try:
-        _refuse_private(fn.__globals__)
+        program = "" if home is not None else _program(fn.__globals__)
         text = _definition(fn, ())
     except _Incomparable:
         return _unshared(base, fn)
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
-    if home is None or _is_local(fn):
-        return f"{base}#{digest}"
+    if program or _is_local(fn):
+        return f"{base}#{digest}{program}"
     return base if _definitions.setdefault(base, digest) == digest else f"{base}#{digest}"
 
 
-def _refuse_private(namespace: dict[str, Any]) -> None:
-    """Globals that `exec` was given: nobody knows what they hold, though the code be the same."""
-    if namespace_name(namespace) is None and not is_loaded(NAMELESS, namespace):
+def _program(namespace: dict[str, Any]) -> str:
+    """The token of the main program, which no file names, and which has these globals."""
+    if not is_loaded(NAMELESS, namespace):  # those that `exec` was given: nobody knows what they hold
         raise _Incomparable
+    return token_of(sys.modules[NAMELESS])
 
 
 def _module_of(fn: FunctionType, home: str | None) -> str:
@@ -219,7 +226,7 @@ def _content(value: Any, around: tuple[FunctionType, ...]) -> str:
     if cls is FunctionType:
         return _public_name(value) or _inner(value, around)
     if cls is ModuleType:
-        return f"module {module_name(value.__name__)}"
+        return f"module {_module(value)}"
     return _constant(value, lambda item: _content(item, around))
 
 
@@ -236,10 +243,14 @@ def _named(thing: Any) -> str:
     return name
 
 
+def _module(module: ModuleType) -> str:
+    name = module_name(module.__name__)
+    return token_of(module) if name == NAMELESS else name
+
+
 def _inner(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
     """A function that no name leads to, such as the one inside a decorator's wrapper: all it is made of."""
-    _refuse_private(fn.__globals__)
-    home = namespace_name(fn.__globals__)
+    home = namespace_name(fn.__globals__) or _program(fn.__globals__)
     defaults = _content(fn.__defaults__, around), _content(tuple(sorted((fn.__kwdefaults__ or {}).items())), around)
     return f"{home}:{fn.__qualname__}{_definition(fn, around)}{defaults}"
 

@@ -34,8 +34,9 @@ def namespace_name(namespace: dict[str, Any]) -> str | None:
         namespace: a module's `__dict__`, or a function's `__globals__`.
 
     Returns:
-        What the import system calls it, or the real path of its file; None if it is known to no other process: a
-        program from standard input or `-c`, a notebook, code that was given to `exec` with globals of its own.
+        What the import system calls it, or the real path of its file; None if it is known to no other process, but
+        those forked from it: a program from standard input or `-c`, a notebook, code that was given to `exec` with
+        globals of its own.
     """
     own = namespace.get("__name__")
     is_main = own in _MAINS  # in a spawned child the functions' globals are not the module's, but a copy of them
@@ -45,9 +46,20 @@ def namespace_name(namespace: dict[str, Any]) -> str | None:
     if name is not None and name not in _MAINS:  # a directory or zip file that was run has a spec named `__main__`
         return name
     file = namespace.get("__file__")
-    if isinstance(file, str):
-        return os.path.realpath(file)
+    if isinstance(file, str) and _lies_in_a_file(path := os.path.realpath(file)):
+        return path
     return None if is_main else str(own)
+
+
+def _lies_in_a_file(path: str) -> bool:
+    """Whether a path is that of a file or leads into one (an archive that is run), and not to a pipe or to nothing.
+
+    A program from standard input calls its file `<stdin>`; one from a here-document or a pipe that the shell named is
+    below /dev/fd, or in a file that was removed before it was read.
+    """
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.path.isfile(path)
 
 
 def module_name(name: str) -> str:
