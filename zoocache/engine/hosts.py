@@ -157,6 +157,14 @@ class Hosts:
         """
         return self._sending.drain(trie, moment)
 
+    def send_remains(self, orphan: Trie) -> bool:
+        """Send what stands in the outbox of a segment that is gone, for which there is no lock, and no other sender.
+
+        Returns:
+            Whether the server has all of it.
+        """
+        return self._sending.send_remains(orphan)
+
     def hear(self, trie: Trie, heard: Sequence[Heard], moment: Now) -> None:
         """Do what came from the others; see hearing.py.
 

@@ -61,6 +61,19 @@ class Sending:
         with self._one_at_a_time:
             return self._drain(trie, moment)
 
+    def send_remains(self, trie: Trie) -> bool:
+        """See `Hosts.send_remains`."""
+        outbox = trie.segment.outbox
+        try:
+            if outbox.lost()[1]:
+                self._send(trie, _everything(trie))
+            for _, message in _together(outbox.waiting(trie.segment.layout.outbox)):
+                self._send(trie, message)
+        except (StorageError, ServerRefused) as error:
+            log.debug("zoocache: what was to be sent from a segment that is gone waits: %s", error)
+            return False
+        return True
+
     def _drain(self, trie: Trie, moment: Now) -> bool:
         try:
             while self._round(trie, moment):

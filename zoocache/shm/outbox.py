@@ -32,6 +32,7 @@ tells it again. A record that makes no sense (somebody scribbled over it) is los
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -43,9 +44,7 @@ from zoocache.shm.layout import (
     H_OUT_LOST,
     H_OUT_TAIL,
     H_UNSENT_TO,
-    R_LENGTH,
     R_OWNER,
-    R_SIZE,
     R_STATE,
     RECORD_WORDS,
     WORD,
@@ -56,6 +55,7 @@ BEGUN, UNSENT, DONE = 1, 2, 3
 
 NOWHERE = -1
 _HEAD_BYTES = RECORD_WORDS * WORD
+_pack_head = struct.Struct("=QQQQ").pack
 
 
 class Place(NamedTuple):
@@ -122,18 +122,15 @@ class Outbox:
 
     def append(self, owner: int, payload: bytes) -> Place:
         """Add a record that is BEGUN; where there is no room for it, it is lost with all the others."""
-        words = self._words
-        size = _HEAD_BYTES + (len(payload) + WORD - 1) // WORD * WORD
-        start = max(words[H_OUT_HEAD], words[H_OUT_CLEAR_TO])
-        if start + size - self._first() > self._capacity:
+        words, length = self._words, len(payload)
+        size = (_HEAD_BYTES + length + WORD - 1) & -WORD
+        start, lost = words[H_OUT_HEAD], words[H_OUT_CLEAR_TO]
+        start = max(start, lost)
+        if start + size - max(words[H_OUT_TAIL], lost) > self._capacity:
             start = self.lose()
             if size > self._capacity:
                 return Place(NOWHERE, start)
-        words[self._word(start, R_SIZE)] = size
-        words[self._word(start, R_STATE)] = BEGUN
-        words[self._word(start, R_OWNER)] = owner
-        words[self._word(start, R_LENGTH)] = len(payload)
-        self._write(start + _HEAD_BYTES, payload)
+        self._write(start, _pack_head(size, BEGUN, owner, length) + payload)
         if points.ARMED:
             points.reach("outbox.written")
         words[H_OUT_HEAD] = start + size
@@ -148,14 +145,16 @@ class Outbox:
     def _word(self, position: int, word: int) -> int:
         return self._at + ((position >> 3) + word) % self._count
 
-    def _write(self, position: int, payload: bytes) -> None:
+    def _write(self, position: int, data: bytes) -> None:
+        """Nobody looks at these bytes before H_OUT_HEAD is behind them, so they need not be stored word by word."""
         start = position % self._capacity
-        until_end = self._capacity - start
-        if len(payload) <= until_end:
-            self._bytes[start : start + len(payload)] = payload
+        end = start + len(data)
+        if end <= self._capacity:
+            self._bytes[start:end] = data
         else:
-            self._bytes[start:] = payload[:until_end]
-            self._bytes[: len(payload) - until_end] = payload[until_end:]
+            until_end = self._capacity - start
+            self._bytes[start:] = data[:until_end]
+            self._bytes[: len(data) - until_end] = data[until_end:]
 
     def _read(self, position: int, length: int) -> bytes:
         start = position % self._capacity
@@ -177,9 +176,10 @@ class Outbox:
 
     def become(self, place: Place, state: int) -> bool:
         """Change a record's state; False if it is not there any more: told by another, or lost."""
-        if place.start < self._first():
+        words, start = self._words, place.start
+        if start < words[H_OUT_TAIL] or start < words[H_OUT_CLEAR_TO]:
             return False
-        self._words[self._word(place.start, R_STATE)] = state
+        words[self._at + ((start >> 3) + R_STATE) % self._count] = state
         return True
 
     def disown(self, place: Place) -> None:

@@ -161,6 +161,23 @@ class Segment:
         with self._claiming:
             return self.slots.owner or self.slots.claim(wall_ms)
 
+    # The listener: a kernel lock tells whether there is one, whoever is killed.
+
+    def become_listener(self) -> bool:
+        """Be this host's listener as long as the process lives, unless another is."""
+        description = self._description
+        return description is not None and kernel.try_exclusive(description.fd, at.LOCK_LISTENER)
+
+    def has_listener(self) -> bool:
+        """Whether another process is."""
+        description = self._description
+        return description is not None and kernel.is_held(description.fd, at.LOCK_LISTENER)
+
+    def has_others(self) -> bool:
+        """Whether anybody else is attached."""
+        description = self._description
+        return description is not None and kernel.is_held(description.fd, at.LOCK_ATTACHED)
+
     def after_fork(self) -> None:
         """In a forked child: a description of its own first, then let go of the parent's.
 

@@ -1,0 +1,125 @@
+"""What the tests of the listener share: hosts whose listeners are real processes, which are gone in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.children import DEADLINE_S
+from tests.conftest import objects_of
+from zoocache import clock, deps
+from zoocache.bus import Message
+from zoocache.bus.redis import RedisBus
+from zoocache.config import Settings
+from zoocache.engine.hosts import Hosts
+from zoocache.listener.starter import Starter
+from zoocache.server.link import Link
+from zoocache.server.url import address_of
+from zoocache.shm.layout import H_LISTENER_PID, H_SEQ, MIN_SIZE
+from zoocache.shm.segment import attach
+from zoocache.trie import Trie, target_of, words_of
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until it holds."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, "it never came to that"
+        time.sleep(0.002)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and no zombie of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Used:
+    """A host as a user's process sees it: it tells, and looks whether there is a listener.
+
+    Attributes:
+        settings: of it.
+        trie, hosts, starter: of it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.server_url is not None
+        self.settings = settings
+        prefix = settings.prefix or ""
+        self.trie = Trie(attach(prefix, MIN_SIZE, 20.0, settings.host_id or ""))
+        self.trie.segment.claim_slot(clock.wall_ms())
+        self._link = Link(address_of(settings.server_url), settings.redis_timeout)
+        bus = RedisBus(self._link, prefix)
+        self.hosts = Hosts(bus, None, settings.storage_kind == "redis", settings.bus_url is not None)
+        self.starter = Starter(settings, self.hosts)
+        self.pids: set[int] = set()
+
+    def ensure(self) -> bool:
+        """As an engine does it once a second."""
+        there = self.starter.ensure(self.trie)
+        if there and self.pid:
+            self.pids.add(self.pid)
+        return there
+
+    @property
+    def pid(self) -> int:
+        """Of the listener."""
+        return int(self.trie.words[H_LISTENER_PID])
+
+    def listened(self) -> int:
+        """Wait until there is a listener that has caught up; its process."""
+        until(lambda: self.ensure() and self.pid and self.hosts.has_caught_up(self.trie))
+        return self.pid
+
+    def tell(self, *tags: str) -> int:
+        """Invalidate."""
+        message = Message("tags", tags, (), 0, self.trie.segment.incarnation, 0)
+        return self.hosts.tell(self.trie, message, [target_of(tag) for tag in tags], 1)
+
+    def is_sent(self, position: int) -> bool:
+        """Whether the server has it."""
+        return self.hosts.is_sent(self.trie, position)
+
+    def seq(self) -> int:
+        """The host's moment."""
+        return int(self.trie.words[H_SEQ])
+
+    def stale(self, since: int, tag: str) -> bool:
+        """Whether a live object is overtaken."""
+        return self.trie.overtaken(tuple(map(words_of, deps.paths(tag))), since)
+
+    def leave(self) -> None:
+        """Let go, and end the listener."""
+        if self.pid:
+            self.pids.add(self.pid)
+        self._link.close()
+        self.trie.segment.leave()
+
+
+@pytest.fixture
+def used(prefix: str, redis_url: str) -> Iterator[Callable[..., Used]]:
+    """Makes hosts under this test's prefix. In the end their objects are removed, which ends their listeners."""
+    made: list[Used] = []
+
+    def make(host_id: str | None = "one", url: str = redis_url, **options: object) -> Used:
+        options.setdefault("bus_url", url)
+        made.append(Used(Settings(prefix=prefix, host_id=host_id, **options)))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.leave()
+    for path in objects_of(prefix):
+        path.unlink()
+    for pid in {pid for each in made for pid in each.pids}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]

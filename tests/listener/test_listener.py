@@ -1,0 +1,544 @@
+"""zoocache/listener: one process a host, started by need, replaced when it is killed, gone when nobody is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.children import ROOT, Children
+from tests.conftest import objects_of
+from tests.forks import Forks
+from tests.listener.conftest import Used, is_alive, until
+from tests.proxy import Proxy
+from tests.servers import Servers
+from zoocache import clock, deps
+from zoocache.config import Settings
+from zoocache.listener import process, starter
+from zoocache.server.names import names_of
+from zoocache.shm.layout import C_LEASED, H_LISTENER_PID, H_OUT_TAIL
+from zoocache.shm.segment import attach, private
+from zoocache.storage import FOREVER
+from zoocache.storage.lmdb import LmdbStore
+from zoocache.trie import Trie
+
+MakeUsed = Callable[..., Used]
+
+
+@pytest.fixture
+def forks() -> object:
+    """Forks children; none of them outlives the test."""
+    started = Forks()
+    yield started
+    started.end()
+
+
+def cross(one: Used, other: Used, tag: str = "a") -> None:
+    """An invalidation reaches the other host."""
+    since = other.seq()
+    one.tell(tag)
+    until(lambda: other.stale(since, tag))
+
+
+# Being there.
+
+
+def test_an_invalidation_crosses_hosts(used: MakeUsed) -> None:
+    """What one host invalidates is stale on the other without anybody's doing, both ways."""
+    one, other = used("one"), used("other")
+    one.listened()
+    other.listened()
+    cross(one, other)
+    cross(other, one, "b")
+
+
+def test_there_is_one(used: MakeUsed) -> None:
+    """However many processes want one, there is one listener a host, and it is nobody's child."""
+    crowd = [used() for _ in range(4)]
+    for each in crowd:
+        starter.start(each.settings)
+    pids = {each.listened() for each in crowd}
+    assert 1 == len(pids)
+    parent = Path(f"/proc/{pids.pop()}/stat").read_text().rpartition(")")[2].split()[1]
+    assert str(os.getpid()) != parent
+    until(_reaped_all)
+
+
+def _reaped_all() -> bool:
+    """Whether this process has no children that are over."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return True
+
+
+def test_starting_leaves_no_child_behind(children: Children, redis_url: str) -> None:
+    """A user's process has no child and no zombie of ours, soon after, and ends without waiting."""
+    child = children.call(start_and_look, redis_url)
+    assert "no child" == child.wait_for("no")
+    child.output()
+
+
+def start_and_look(url: str) -> None:
+    """In a child: use a host, then look for children of this process."""
+    one = Used(Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=url))
+    one.listened()
+    one.ensure()
+    try:
+        print("a child", os.waitpid(-1, os.WNOHANG))
+    except ChildProcessError:
+        print("no child")
+    one.leave()
+    remove(one)
+
+
+def remove(one: Used) -> None:
+    """Remove the objects of a host that this process used, and wait for its listener to end."""
+    for path in objects_of(one.settings.prefix or ""):
+        path.unlink(missing_ok=True)
+    until(lambda: not any(map(is_alive, one.pids)))
+
+
+def test_it_holds_nothing_of_the_one_who_started_it(used: MakeUsed, tmp_path: Path) -> None:
+    """No descriptor, directory, terminal, session, environment or import flag of the user's process goes along."""
+    file = (tmp_path / "kept").open("w")
+    os.set_inheritable(file.fileno(), True)
+    os.environ["A_SECRET"] = "sesame"
+    one = used()
+    pid = one.listened()
+    del os.environ["A_SECRET"]
+    opened = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    file.close()
+    assert str(tmp_path / "kept") not in opened
+    assert not any(name.startswith("pipe:") for name in opened)
+    assert os.devnull in opened
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert pid == os.getsid(pid)
+    told = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert b"sesame" not in told
+    assert b"ZOOCACHE_" not in told
+    assert (one.settings.server_url or "").encode() not in told
+
+
+def test_a_parent_whose_standard_streams_are_closed(children: Children, redis_url: str) -> None:
+    """Whoever reads a user's output reads its end when the user ends, listener or not; closed streams do not matter."""
+    child = children.call(start_without_streams, redis_url)
+    started = time.monotonic()
+    assert 0 == child.wait()
+    assert process.LINGER_S * 10 > time.monotonic() - started
+
+
+def start_without_streams(url: str) -> None:
+    """In a child: start a listener with descriptors 0 to 2 closed, and leave it."""
+    prefix = os.environ["ZOOCACHE_PREFIX"]
+    for fd in (0, 1, 2):
+        os.close(fd)
+    one = Used(Settings(prefix=prefix, bus_url=url))
+    one.listened()
+    one.leave()
+
+
+def test_pipes_are_not_kept_open(used: MakeUsed, prefix: str, redis_url: str) -> None:
+    """`subprocess.run` with captured output returns when the program ends, not when its listener does."""
+    used("other")
+    code = (
+        "import sys; from tests.listener.conftest import Used; from zoocache.config import Settings\n"
+        "one = Used(Settings(prefix=sys.argv[1], bus_url=sys.argv[2])); one.listened(); print(one.pid); one.leave()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, prefix, redis_url], cwd=ROOT, capture_output=True, check=True, timeout=60
+    )
+    assert is_alive(int(run.stdout))
+
+
+def test_a_current_directory_that_is_gone(children: Children, redis_url: str, tmp_path: Path) -> None:
+    """A process whose directory was removed under it has a listener all the same."""
+    child = children.call(start_from_nowhere, redis_url, str(tmp_path / "gone"))
+    assert child.wait_for("pid").split()[1] != "0"
+    child.output()
+
+
+def start_from_nowhere(url: str, directory: str) -> None:
+    """In a child: remove the current directory, and start a listener."""
+    os.mkdir(directory)
+    os.chdir(directory)
+    os.rmdir(directory)
+    one = Used(Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=url))
+    print("pid", one.listened())
+    one.leave()
+    remove(one)
+
+
+def test_the_import_path_goes_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The listener looks for modules where its parent does, wherever it stands itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "lib", "/zip.zip"])
+    found = list(starter.import_path())
+    assert [str(tmp_path), str(tmp_path / "lib"), "/zip.zip"] == found[:3]
+    assert str(ROOT) in found[3:]
+
+
+# Leaving.
+
+
+def serve(options: dict[str, object]) -> None:
+    """In a child: what a process that was started does, with less patience."""
+    process.LINGER_S = 0.3
+    process.run_detached(options)
+
+
+def test_it_leaves_when_nobody_is_left(used: MakeUsed, children: Children) -> None:
+    """Some time after the last process has gone the listener goes too, and removes nothing."""
+    one = used()
+    child = children.call(serve, one.settings._asdict())
+    until(lambda: one.pid == child.pid)
+    time.sleep(0.6)
+    assert one.trie.segment.has_listener()
+    one.trie.segment.leave()
+    assert 0 == child.wait()
+    assert objects_of(one.settings.prefix or "")
+
+
+def test_it_stays_while_something_is_to_be_sent(used: MakeUsed, servers: Servers, children: Children) -> None:
+    """What the last process said before it went is sent, though the server comes back only later."""
+    server = servers.start()
+    one = used("one", server.url)
+    child = children.call(serve, one.settings._asdict())
+    until(lambda: one.pid == child.pid)
+    server.kill()
+    end, words = one.tell("a"), one.trie.words
+    one.trie.segment.leave()
+    time.sleep(0.6)
+    assert is_alive(child.pid)
+    server.start()
+    assert 0 == child.wait()
+    assert end <= words[H_OUT_TAIL]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(number: int, used: MakeUsed) -> None:
+    """SIGTERM ends it in order, and the next who looks starts another."""
+    one = used()
+    pid = one.listened()
+    os.kill(pid, number)
+    until(lambda: not is_alive(pid))
+    assert 0 == one.trie.words[H_LISTENER_PID]
+    until(lambda: one.listened() != pid)
+
+
+def test_the_segment_is_removed_under_it(used: MakeUsed) -> None:
+    """It goes with its segment; who attaches anew has a new one."""
+    one = used()
+    pid = one.listened()
+    for path in objects_of(one.settings.prefix or ""):
+        path.unlink()
+    until(lambda: not is_alive(pid))
+    again = used()
+    assert pid != again.listened()
+
+
+def test_what_stood_in_a_removed_segment_is_sent(used: MakeUsed, servers: Servers) -> None:
+    """An invalidation that was to be sent when somebody removed the segment reaches the other hosts."""
+    server = servers.start()
+    one, other = used("one", server.url), used("other", server.url)
+    pid = one.listened()
+    other.listened()
+    since = other.seq()
+    server.freeze()
+    one.tell("a")
+    for path in objects_of(one.settings.prefix or ""):
+        if "@one-" in path.name:
+            path.unlink()
+    time.sleep(2 * process.STEP_S)
+    server.thaw()
+    until(lambda: other.stale(since, "a"))
+    until(lambda: not is_alive(pid))
+
+
+def test_nothing_to_serve(prefix: str, redis_url: str) -> None:
+    """Started for a segment that is gone by then, it makes none, and leaves."""
+    process.run_detached(Settings(prefix=prefix, bus_url=redis_url)._asdict())
+    assert [] == objects_of(prefix)
+
+
+# Trouble.
+
+
+def test_it_is_killed(used: MakeUsed) -> None:
+    """A killed listener is replaced by the next who looks, and nothing is lost in between."""
+    one, other = used("one"), used("other")
+    pid = one.listened()
+    other.listened()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_alive(pid))
+    since = other.seq()
+    one.tell("a")
+    until(lambda: one.listened() != pid)
+    until(lambda: other.stale(since, "a"))
+
+
+def test_it_is_killed_while_others_speak(used: MakeUsed) -> None:
+    """What others say while there is no listener is heard by the next one."""
+    one, other = used("one"), used("other")
+    one.listened()
+    pid = other.listened()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_alive(pid))
+    since = other.seq()
+    end = one.tell("a")
+    until(lambda: one.is_sent(end))
+    until(lambda: other.listened() != pid)
+    until(lambda: other.stale(since, "a"))
+    assert not other.stale(since, "b")
+
+
+def test_it_stands_still(used: MakeUsed) -> None:
+    """A stopped listener is not replaced; the host falls behind, and catches up when it goes on."""
+    one, other = used("one"), used("other")
+    one.listened()
+    pid = other.listened()
+    os.kill(pid, signal.SIGSTOP)
+    since = other.seq()
+    end = one.tell("a")
+    until(lambda: one.is_sent(end))
+    lag_ms = other.hosts.lag_ms(other.trie, clock.up_ms())
+    assert other.ensure()
+    until(lambda: other.hosts.lag_ms(other.trie, clock.up_ms()) > lag_ms)
+    assert (pid, False) == (other.pid, other.stale(since, "a"))
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: other.stale(since, "a"))
+
+
+def test_the_server_is_not_there_yet(used: MakeUsed, servers: Servers) -> None:
+    """A listener that finds no server waits for it."""
+    server = servers.start()
+    server.kill()
+    one, other = used("one", server.url), used("other", server.url)
+    for each in (one, other):
+        until(each.ensure)
+    one.tell("a")
+    server.start()
+    one.listened()
+    other.listened()
+    cross(one, other, "b")
+
+
+def test_the_server_restarts_empty(used: MakeUsed, servers: Servers) -> None:
+    """A server that lost everything makes everything stale on every host, once, and serves them on."""
+    server = servers.start()
+    one, other = used("one", server.url), used("other", server.url)
+    one.listened()
+    other.listened()
+    moments = one.seq(), other.seq()
+    server.kill()
+    server.start()
+    until(lambda: one.stale(moments[0], "x") and other.stale(moments[1], "x"))
+    cross(one, other)
+
+
+def test_a_network_that_swallows_everything(used: MakeUsed, servers: Servers, children: Children) -> None:
+    """A host that was cut off without a word hears what it missed once the network is back."""
+    server = servers.start()
+    proxy = Proxy(children, server.path)
+    one, other = used("one", server.url), used("other", proxy.url)
+    one.listened()
+    other.listened()
+    proxy.drop()
+    since = other.seq()
+    end = one.tell("a")
+    until(lambda: one.is_sent(end))
+    away = other.tell("b")
+    beat_ms = other.hosts.lag_ms(other.trie, clock.up_ms())
+    until(lambda: other.hosts.lag_ms(other.trie, clock.up_ms()) > max(2000, beat_ms))
+    assert (False, False) == (other.stale(since, "a"), other.is_sent(away))
+    since_one = one.seq()
+    proxy.heal()
+    until(lambda: other.stale(since, "a") and one.stale(since_one, "b"))
+
+
+def test_garbage_on_the_channel(used: MakeUsed) -> None:
+    """Whoever writes into the channel stops nobody."""
+    one, other = used("one"), used("other")
+    one.listened()
+    pid = other.listened()
+    link = one._link
+    for text in (b"", b"x" * 3_000_000, b"\xff" * 100, b"0123456789abcdef 18446744073709551615 " + bytes(50)):
+        link.command("PUBLISH", names_of(one.settings.prefix or "").channel, text)
+    cross(one, other)
+    assert pid == other.pid
+
+
+def test_its_store_hears(used: MakeUsed, tmp_path: Path) -> None:
+    """With LMDB the listener overtakes what lies there too."""
+    one, other = used("one"), used("other", storage_url=f"lmdb://{tmp_path}")
+    one.listened()
+    other.listened()
+    store = LmdbStore(tmp_path, prefix=other.settings.prefix or "")
+    digest = bytes(16)
+    assert store.save(digest, deps.paths("a"), store.stamp(), b"x", FOREVER, clock.now())
+    cross(one, other)
+    assert store.load(digest, clock.now()) is None
+    store.close()
+
+
+def test_leases_are_renewed(used: MakeUsed, redis_url: str) -> None:
+    """The lease of a flight stands for as long as its leader lives and computes, with a bus and without one."""
+    one = used(storage_url=redis_url, bus_url=None)
+    until(one.ensure)
+    segment, names, link = one.trie.segment, names_of(one.settings.prefix or ""), one._link
+    claim, _ = segment.write(segment.claims.lead, 1, 2, clock.up_ms())
+    assert claim is not None
+    token = segment.claims.lease(claim)
+    digest, _ = segment.claims.leased()[0]
+    link.command("SET", names.lease(digest), token, "PX", 60_000)
+    until(lambda: 0 < _left_ms(one, digest) <= process.LEASE_MS)
+    assert segment.words[claim.at + C_LEASED]
+    before = clock.up_ms()
+    until(lambda: clock.up_ms() - before > 2 * process.LEASE_MS)
+    assert 0 < _left_ms(one, digest)
+    segment.claims.end(claim)
+    until(lambda: _left_ms(one, digest) < 0)
+
+
+def _left_ms(one: Used, digest: bytes) -> int:
+    return int(one._link.command("PTTL", names_of(one.settings.prefix or "").lease(digest)))  # type: ignore[arg-type]
+
+
+# Where none can be started.
+
+
+@pytest.mark.parametrize("executable", ["", "/usr/sbin/uwsgi", "/nowhere/python3"])
+def test_no_interpreter(
+    executable: str, used: MakeUsed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no Python can be found one warning says so, and the process sends and hears in passing."""
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    monkeypatch.setattr(sys, "exec_prefix", "/nowhere")
+    one, other = used("one"), used("other")
+    for each in (one, other, one, other):
+        assert not each.ensure()
+    assert ["cannot be started" in record.message for record in caplog.records] == [True, True]
+    since = other.seq()
+    end = one.tell("a")
+    assert (False, False) == (one.ensure(), other.ensure())
+    assert (True, True) == (one.is_sent(end), other.stale(since, "a"))
+
+
+def test_a_frozen_program(used: MakeUsed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A frozen program is not started a second time in place of Python."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert not used().ensure()
+    assert "frozen" in caplog.text
+
+
+def test_one_that_dies_at_once(
+    used: MakeUsed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A listener that is started and never there is given up after a while, with one warning, and done without."""
+    program = tmp_path / "dies.py"
+    program.write_text("raise SystemExit(7)")
+    monkeypatch.setattr(starter, "PROGRAM", str(program))
+    monkeypatch.setattr(starter, "STARTING_MS", 50)
+    one, other = used("one"), used("other")
+    until(lambda: one.ensure() or "is not there" in caplog.text)
+    end = one.tell("a")
+    until(lambda: one.ensure() or one.is_sent(end))
+    assert 1 == len(caplog.records)
+    assert not other.trie.segment.has_listener()
+
+
+def test_a_private_segment(redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is no shared memory there is no listener, and no second warning; what is said is sent in passing."""
+    one = Used(Settings(prefix=prefix, bus_url=redis_url))
+    shared = one.trie.segment
+    one.trie = Trie(private("/none", 1 << 18))
+    caplog.clear()
+    end = one.tell("a")
+    until(lambda: one.ensure() or one.is_sent(end))
+    assert ([], False) == (caplog.records, shared.has_listener())
+    one.trie.segment.leave()
+    shared.leave()
+    one._link.close()
+
+
+def test_processes_take_turns(used: MakeUsed) -> None:
+    """Of many processes that find no listener at the same moment one starts one."""
+    one = used()
+    segment = one.trie.segment
+    taken = [segment.write(starter._take_turn, segment, now_ms) for now_ms in (5000, 5000, 5999, 6000, 6001)]
+    assert [True, False, False, True, False] == taken
+    assert segment.write(starter._take_turn, segment, 3)
+
+
+def test_a_forked_child_reaps_nobody(used: MakeUsed, forks: Forks) -> None:
+    """Who was forked after a start has no child to wait for, and starts and asks as anybody does."""
+    one = used()
+    one.starter._try(1)
+
+    def ask() -> None:
+        one.trie.segment.after_fork()
+        until(one.ensure)
+
+    assert 0 == forks.fork(ask).wait()
+    one.listened()
+
+
+# In the foreground.
+
+
+def run_in_front(url: str) -> None:
+    """In a child: a listener in the foreground."""
+    logging.basicConfig(level=logging.INFO)
+    print("up", flush=True)
+    process.run(Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=url))
+    print("done", flush=True)
+
+
+def test_in_the_foreground(used: MakeUsed, children: Children, redis_url: str) -> None:
+    """It serves before anybody is there, and ends in order when it is told to."""
+    child = children.call(run_in_front, redis_url)
+    child.wait_for("up")
+    one = used(None)
+    until(lambda: one.pid == child.pid and one.ensure())
+    other = used("other")
+    other.listened()
+    cross(one, other)
+    child.process.send_signal(signal.SIGTERM)
+    assert "done\n" == child.output()
+
+
+def test_it_waits_for_its_turn(used: MakeUsed, children: Children, redis_url: str) -> None:
+    """Where another listens it waits, and takes its place when that dies."""
+    one = used(None)
+    pid = one.listened()
+    child = children.call(run_in_front, redis_url)
+    child.wait_for("up")
+    assert one.ensure()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: one.pid == child.pid)
+    child.process.send_signal(signal.SIGINT)
+    child.wait_for("done")
+
+
+def test_it_outlives_its_segment(used: MakeUsed, children: Children, redis_url: str) -> None:
+    """In the foreground it serves the segment that takes a removed one's place."""
+    child = children.call(run_in_front, redis_url)
+    child.wait_for("up")
+    one = used(None)
+    until(lambda: one.pid == child.pid)
+    for path in objects_of(one.settings.prefix or ""):
+        path.unlink()
+    again = attach(one.settings.prefix or "")
+    until(again.has_listener)
+    until(lambda: again.words[H_LISTENER_PID] == child.pid)
+    again.leave()
+    child.process.send_signal(signal.SIGTERM)
+    child.output()

@@ -1,0 +1,343 @@
+"""The listener's process: two threads between the segment and the server.
+
+    main      hears: what comes over the channel is done at once; about once a second it asks the server whether that
+              was all. Renews the leases of this host's flights. Looks whether anybody is left
+    sender    sleeps until somebody rings (shm/wake.py), then sends what is in the outbox
+
+It leaves when nobody else has been attached for LINGER_S and nothing is left to send; at once if the segment is gone
+(those who use the next one start the next listener); and when it is told to (SIGTERM, SIGINT). What goes wrong with the
+server is waited out. In the foreground it waits for its turn, and stays.
+
+What guards what: `Ending.is_near` is set once and never taken back, by a single store, for a signal handler must not
+take a lock (an Event's would do); so nobody sleeps for longer than STEP_S without a look. All else that the threads
+share guards itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from zoocache import clock
+from zoocache.bus.redis import RedisBus
+from zoocache.config import Settings
+from zoocache.engine.hosts import Hosts
+from zoocache.errors import Busy, ConfigError, ServerDown, ServerRefused, StorageError
+from zoocache.server.link import Link
+from zoocache.server.url import address_of
+from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_LISTENER_PID
+from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing
+from zoocache.trie import Trie
+
+if TYPE_CHECKING:
+    from zoocache.bus import Ear
+    from zoocache.storage.lmdb import LmdbStore
+    from zoocache.storage.redis import RedisStore
+
+log = logging.getLogger("zoocache")
+
+STEP_S = 0.25
+"""How long the main thread waits at most before it looks after everything else."""
+
+ASK_S = 1.0
+"""How often the server is asked whether all was heard."""
+
+RENEW_S = 0.3
+LEASE_MS = 1000
+"""Leases of this length are renewed so often."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.8
+"""What is waited for a server that is out of reach."""
+
+LINGER_S = 3.0
+"""How long it stays though nobody else is attached: programs come and go."""
+
+REMAINS_S = 60.0
+"""How long it tries to send what is left of a segment that is gone."""
+
+PROPAGATION_S = 0.02
+"""A number that was seen before it was heard is mostly on its way; after this it is asked for."""
+
+STORE_TIMEOUT_S = 0.25
+"""How long a write to this host's store waits for another process, before it is put off to the next second."""
+
+TURN_S = 0.2
+"""How often one in the foreground looks whether it is its turn."""
+
+
+class Ending:
+    """Whether this process is to end.
+
+    Attributes:
+        is_near: it is.
+    """
+
+    is_near = False
+
+    def on_signals(self) -> None:
+        """Have SIGTERM and SIGINT say so."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_near = True
+
+
+class Listener:
+    """See the head of this file.
+
+    Args:
+        settings: of the processes that it serves; `server_url` is not None.
+        segment: this process is its listener.
+        ending: tells when to leave.
+        stays: whether it stays when nobody else is attached.
+    """
+
+    def __init__(self, settings: Settings, segment: Segment, ending: Ending, *, stays: bool) -> None:
+        assert settings.server_url is not None
+        self._settings = settings
+        self._stays = stays
+        self._ending = ending
+        self._trie = Trie(segment)
+        link = Link(address_of(settings.server_url), settings.redis_timeout)
+        self._bus = RedisBus(link, settings.prefix or "")
+        self._far = _far_store(settings, link)
+        self._near = _near_store(settings)
+        self.hosts = Hosts(self._bus, self._near, self._far is not None, settings.bus_url is not None)
+        self._ear: Ear | None = None
+        self._is_leaving = False
+        self._ask_s = min(ASK_S, (settings.max_bus_lag or ASK_S) / 4)
+        self._due_s = {"ask": 0.0, "renew": 0.0, "prune": time.monotonic() + settings.auto_prune_interval}
+        self._alone_s = time.monotonic()
+        self._pause_s = 0.0
+        self._has_warned = False
+
+    def _leaves(self) -> bool:
+        return self._is_leaving or self._ending.is_near
+
+    def run(self) -> None:
+        """Serve until it is time to leave."""
+        segment = self._trie.segment
+        segment.claim_slot(clock.wall_ms())
+        segment.words[H_LISTENER_PID] = os.getpid()
+        sender = threading.Thread(target=self._send, name="zoocache-sender", daemon=True)
+        sender.start()
+        try:
+            while not self._leaves() and self._is_needed():
+                self._step()
+        except Orphaned:
+            log.info("zoocache: segment %s is gone; its listener leaves", segment.name)
+            self._send_remains()
+        finally:
+            self._end(sender)
+
+    def _rest(self, duration_s: float) -> None:
+        until_s = time.monotonic() + duration_s
+        while (left_s := until_s - time.monotonic()) > 0 and not self._leaves():
+            time.sleep(min(left_s, STEP_S))
+
+    def _send_remains(self) -> None:
+        """Whoever invalidated on a segment that is gone was told that it would be sent."""
+        until_s = time.monotonic() + REMAINS_S
+        while not self._ending.is_near and time.monotonic() < until_s and not self.hosts.send_remains(self._trie):
+            time.sleep(STEP_S)
+
+    # The main thread.
+
+    def _step(self) -> None:
+        """Wait for what comes, then look after what is due."""
+        troubles = [error for duty in (self._hear, self._renew, self._prune) if (error := _trouble(duty)) is not None]
+        if troubles:
+            self._stumble(troubles[0])
+        else:
+            self._pause_s, self._has_warned = 0.0, False
+        if not self._trie.segment.outbox.is_empty():
+            self._ring()
+
+    def _hear(self) -> None:
+        if not self.hosts.hears:
+            self._rest(STEP_S)
+            return
+        if self._ear is None:
+            self._ear = self._bus.listen()
+            self._due_s["ask"] = 0.0
+        try:
+            if self._is_due("ask", self._ask_s):
+                self.hosts.catch_up(self._trie, clock.now())
+            heard = self._ear.hear(min(STEP_S, self._ask_s))
+        except (ServerDown, ServerRefused):
+            self._close_ear()
+            raise
+        if heard:
+            self.hosts.hear(self._trie, heard, clock.now())
+
+    def _close_ear(self) -> None:
+        if self._ear is not None:
+            self._ear.close()
+            self._ear = None
+
+    def _renew(self) -> None:
+        if self._far is not None and self._is_due("renew", RENEW_S):
+            leases = self._trie.segment.claims.leased()
+            if leases:
+                self._far.renew(leases, LEASE_MS)
+
+    def _prune(self) -> None:
+        """A store on this host is pruned by those who use it."""
+        settings = self._settings
+        if self._far is not None and settings.prune_after and self._is_due("prune", settings.auto_prune_interval):
+            self._far.prune(settings.prune_after_ms, clock.now())
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now_s = time.monotonic()
+        if now_s < self._due_s[what]:
+            return False
+        self._due_s[what] = now_s + every_s
+        return True
+
+    def _stumble(self, error: Exception) -> None:
+        """Tell once what is wrong, and wait a little, longer each time."""
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning("zoocache: the listener goes on as soon as it can: %s", error)
+        self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
+        self._rest(self._pause_s)
+
+    def _is_needed(self) -> bool:
+        segment = self._trie.segment
+        if not segment.is_still_current():
+            segment.retire()
+            raise Orphaned(segment.name)
+        now_s = time.monotonic()
+        if self._stays or segment.has_others() or not segment.outbox.is_empty():
+            self._alone_s = now_s
+        return now_s - self._alone_s < LINGER_S
+
+    def _ring(self) -> None:
+        wake = self._trie.segment.wake
+        if wake is not None:
+            wake.ring()
+
+    # The other thread.
+
+    def _send(self) -> None:
+        try:
+            while not self._leaves():
+                self._send_once()
+        except Orphaned:
+            log.debug("zoocache: the segment is gone; the main thread finds out too, and sends what is left")
+        except Exception:
+            log.exception("zoocache: the listener cannot send any more, and leaves")
+            self._is_leaving = True
+
+    def _send_once(self) -> None:
+        wake = self._trie.segment.wake
+        if wake is None or not wake.wait():
+            self._rest(STEP_S)
+        error = _trouble(self._send_all)
+        if error is not None:
+            log.debug("zoocache: the listener could not send: %s", error)
+
+    def _send_all(self) -> None:
+        self.hosts.drain(self._trie, clock.now())
+        if self._is_behind():
+            self._rest(PROPAGATION_S)
+        if self._is_behind():
+            self.hosts.catch_up(self._trie, clock.now())
+
+    def _is_behind(self) -> bool:
+        words = self._trie.words
+        return bool(words[H_BUS_WANT] > words[H_BUS_N])
+
+    def _end(self, sender: threading.Thread) -> None:
+        self._is_leaving = True
+        self._ring()
+        sender.join(2 * self._settings.redis_timeout + STEP_S)
+        self._close_ear()
+        self.hosts.close()
+        if self._near is not None:
+            self._near.close()
+        self._trie.segment.words[H_LISTENER_PID] = 0
+        self._trie.segment.leave()
+
+
+def _trouble(duty: Callable[[], None]) -> Exception | None:
+    """Do it; what came in the way, if that passes by itself."""
+    try:
+        duty()
+    except (StorageError, ServerRefused, Busy) as error:
+        return error
+    return None
+
+
+def _far_store(settings: Settings, link: Link) -> RedisStore | None:
+    if settings.storage_kind != "redis":
+        return None
+    from zoocache.storage.redis import RedisStore
+
+    return RedisStore(link, settings.prefix or "", max_entries=settings.max_entries)
+
+
+def _near_store(settings: Settings) -> LmdbStore | None:
+    if settings.storage_path is None:
+        return None
+    from zoocache.storage.lmdb import LmdbStore
+
+    return LmdbStore(
+        settings.storage_path, prefix=settings.prefix or "", map_size=settings.lmdb_map_size,
+        max_entries=settings.max_entries, timeout_s=STORE_TIMEOUT_S,
+    )  # fmt: skip
+
+
+def run_detached(options: dict[str, Any]) -> None:
+    """The whole life of a listener that a user's process started.
+
+    Args:
+        options: the fields of its `Settings`.
+    """
+    settings, ending = Settings(**options), Ending()
+    ending.on_signals()
+    segment = attach_to_existing(settings.prefix or "", host_id=settings.host_id or "")
+    if segment is None:
+        return
+    if segment.become_listener():
+        Listener(settings, segment, ending, stays=False).run()
+    else:
+        segment.leave()
+
+
+def run(settings: Settings) -> None:
+    """A listener in the foreground: waits while another is there, takes its place when that leaves, and stays until it
+    is told to leave by SIGTERM or SIGINT. For the main thread of a process that does nothing else.
+
+    Args:
+        settings: of the processes that it serves.
+
+    Raises:
+        ConfigError: there is nothing to send to, and nothing to hear.
+    """
+    if settings.server_url is None:
+        raise ConfigError("there is nobody to listen to: give bus_url, or a storage_url of Redis")
+    ending = Ending()
+    ending.on_signals()
+    while not ending.is_near:
+        segment = attach(settings.prefix or "", settings.shm_size, host_id=settings.host_id or "")
+        if _has_its_turn(segment, ending):
+            Listener(settings, segment, ending, stays=True).run()
+        else:
+            segment.leave()
+
+
+def _has_its_turn(segment: Segment, ending: Ending) -> bool:
+    """Wait until no other process is the listener; False if there is nothing to wait for any more."""
+    while not ending.is_near and segment.is_current():
+        if segment.become_listener():
+            return True
+        time.sleep(TURN_S)
+    return False
