@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,8 +125,10 @@ def test_invalidate_reaches_other_processes(run: Run, user: Child) -> None:
 def test_invalidate_reaches_a_storage_that_it_is_told_of(run: Run, children: Children, tmp_path: Path) -> None:
     """With --storage-url an entry is dead for the processes that come afterwards."""
     url = f"lmdb://{tmp_path}/cache"
-    children.code(USER, url).wait_for("computed")
-    warm = children.code(USER, url)
+    script = tmp_path / "user.py"
+    script.write_text(textwrap.dedent(USER))
+    children.script(script, url).wait_for("computed")
+    warm = children.script(script, url)
     assert ["answered"] == heard(warm)
     assert "LMDB" not in run("invalidate", "org:1:user:1", "--storage-url", url).output
     assert ["computed", "answered"] == heard(warm)
