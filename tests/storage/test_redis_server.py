@@ -325,7 +325,7 @@ def test_a_full_server(open_at: Open, servers: Servers) -> None:
     store = open_at(server.url)
     save(store, "k", "a")
     save(store, "l", "b")
-    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    server.ask("CONFIG", "SET", "maxmemory", "1")
     stamp = store.stamp()
     for keep in (save, partial(save, anew=True)):
         with pytest.raises(ServerDown, match="out of memory"):

@@ -13,7 +13,12 @@ whole; a connection that was popped is its caller's alone. A forked child closes
 which the server does not notice while the parent has its own, and begins with none.
 
 Limits: in a thread, looking up a host's name takes as long as the system's resolver takes; where that may be slow, name
-the server by its number. A cluster is not followed from node to node: name the one that has the prefix's slot.
+the server by its number. All that goes over a connection must get through within the time of one call, large values
+too.
+
+A cluster that says where the keys lie (MOVED) is followed there, and asked again at the given address after a failure:
+all keys of a prefix lie in one slot, so on one node. Commands without a key go to the node that the last one with a key
+went to.
 """
 
 from __future__ import annotations
@@ -23,10 +28,11 @@ import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 from zoocache.errors import ServerDown, ZooCacheError
 from zoocache.server.breaker import Breaker
-from zoocache.server.replies import error_of, is_unable
+from zoocache.server.replies import error_of, is_unable, moved_to
 from zoocache.server.resp import Argument, Garbled, Refusal, Reply, pack
 from zoocache.server.scripts import Script
 from zoocache.server.url import Address
@@ -63,6 +69,7 @@ class Link:
         self.timeout_s = timeout_s
         self.breaker = Breaker(timeout_s)
         self._tls = _tls_of(address)
+        self._node = address  # of a cluster: where the keys lie
         self._trouble: ZooCacheError = ServerDown(f"{address}: not asked yet")
         self._begin()
 
@@ -71,7 +78,7 @@ class Link:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._open: set[Wire | AsyncWire] = set()
+        self._open: WeakSet[Wire | AsyncWire] = WeakSet()  # for a child; who is interrupted leaves nothing open
         self._idle: list[Wire] = []
         self._idle_of: dict[asyncio.AbstractEventLoop, list[AsyncWire]] = {}
 
@@ -127,7 +134,7 @@ class Link:
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone. Every call looks for itself, too."""
-        for wire in self._open:
+        for wire in list(self._open):
             wire.close()
         self.breaker.after_fork()
         self._begin()
@@ -144,6 +151,8 @@ class Link:
         began_s = self._admitted()
         try:
             reply = self._exchange(packed, began_s + self.timeout_s)
+            if self._follows(reply):
+                reply = self._exchange(packed, began_s + self.timeout_s)
         except (OSError, Garbled, ZooCacheError) as error:
             raise self._failed(error, began_s) from error
         return self._heard(reply, began_s)
@@ -166,7 +175,7 @@ class Link:
         return reply
 
     def _dial(self, until_s: float) -> Wire:
-        wire = dial(self.address, self._tls, until_s)
+        wire = dial(self._node, self._tls, until_s)
         self._open.add(wire)
         return wire
 
@@ -176,6 +185,8 @@ class Link:
         began_s = self._admitted()
         try:
             reply = await self._exchange_async(packed, began_s + self.timeout_s)
+            if self._follows(reply):
+                reply = await self._exchange_async(packed, began_s + self.timeout_s)
         except (OSError, Garbled, ZooCacheError) as error:
             raise self._failed(error, began_s) from error
         return self._heard(reply, began_s)
@@ -188,7 +199,7 @@ class Link:
             with contextlib.suppress(ConnectionError):  # the server closed it
                 return await self._over_async(idle.pop(), idle, packed, until_s)
             _close_all(idle, self._open)  # those that are as old
-        wire = await dial_async(self.address, self._tls, until_s)
+        wire = await dial_async(self._node, self._tls, until_s)
         self._open.add(wire)
         return await self._over_async(wire, idle, packed, until_s)
 
@@ -232,6 +243,15 @@ class Link:
             raise type(self._trouble)(f"{self._trouble}; it is not asked for the moment")
         return now_s
 
+    def _follows(self, reply: Reply) -> bool:
+        """Whether the keys lie on another node of a cluster, where calls go from now on."""
+        node = moved_to(self._node, reply) if isinstance(reply, Refusal) else None
+        if node is None:
+            return False
+        self._node = node
+        self.close()
+        return True
+
     def _heard(self, reply: Reply, began_s: float) -> Reply:
         if isinstance(reply, Refusal) and is_unable(reply):
             raise self._failed(error_of(self.address, reply), began_s)
@@ -248,6 +268,7 @@ class Link:
         """The call came to nothing: open the breaker, and say why."""
         self._trouble = error if isinstance(error, ZooCacheError) else self._down(error)
         self.breaker.failed(_monotonic(), began_s)
+        self._node = self.address
         self.close()  # whatever is idle goes to the same server, or to one that is a replica by now
         return self._trouble
 
@@ -272,7 +293,7 @@ def _is_unknown(reply: Reply) -> bool:
     return isinstance(reply, Refusal) and reply.code == "NOSCRIPT"
 
 
-def _keep(wire: AnyWire, idle: list[AnyWire], open_: set[Wire | AsyncWire]) -> None:
+def _keep(wire: AnyWire, idle: list[AnyWire], open_: WeakSet[Wire | AsyncWire]) -> None:
     if len(idle) < MOST_IDLE:
         idle.append(wire)
     else:
@@ -280,7 +301,7 @@ def _keep(wire: AnyWire, idle: list[AnyWire], open_: set[Wire | AsyncWire]) -> N
         wire.close()
 
 
-def _close_all(idle: list[AnyWire], open_: set[Wire | AsyncWire]) -> None:
+def _close_all(idle: list[AnyWire], open_: WeakSet[Wire | AsyncWire]) -> None:
     """Close each; one that another thread pops meanwhile is that thread's."""
     with contextlib.suppress(IndexError):
         while True:

@@ -8,6 +8,8 @@ other     it does not understand: a key of ours holds something else, a foreign 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zoocache.errors import ServerDown, ServerRefused, StorageError, StorageIsFull, ZooCacheError
 from zoocache.server.resp import Refusal
 from zoocache.server.url import Address
@@ -33,6 +35,22 @@ _REFUSED = {
 }
 _TOO_LONG = "Protocol error: invalid bulk length"
 _NO_ROOM_FOR_CLIENTS = "max number of clients reached"
+
+
+def moved_to(address: Address, refusal: Refusal) -> Address | None:
+    """Where a cluster says that a key lies ("MOVED 3999 host:port"); None if that is not what it says.
+
+    Args:
+        address: of the node that refused.
+        refusal: its reply.
+    """
+    if refusal.code != "MOVED":
+        return None
+    host, colon, port = refusal.text.partition(" ")[2].rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        return None
+    scheme = "rediss" if address.scheme == "rediss" else "redis"
+    return replace(address, scheme=scheme, path="", host=host.strip("?") or address.host, port=int(port))
 
 
 def is_unable(refusal: Refusal) -> bool:

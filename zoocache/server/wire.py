@@ -33,7 +33,7 @@ def _left_s(until_s: float) -> float:
 class Wire:
     """See the head of this file. Made by `dial`."""
 
-    __slots__ = ("_sock", "_unread")
+    __slots__ = ("__weakref__", "_sock", "_unread")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

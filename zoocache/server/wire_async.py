@@ -37,7 +37,7 @@ class AsyncWire:
         is_spent: its deadline passed, though perhaps too late to matter; it must be closed.
     """
 
-    __slots__ = ("_loop", "_sock", "_tls", "_unread", "is_spent")
+    __slots__ = ("__weakref__", "_loop", "_sock", "_tls", "_unread", "is_spent")
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         sock.setblocking(False)

@@ -233,6 +233,7 @@ class StoreSteps:
 
     def count(self) -> Steps[int]:
         """See `Store.count`."""
+        yield Ask(None, (), ("EXISTS", self._names.numbers))  # in a cluster: whoever scans goes to the keys first
         count, cursor = 0, b"0"
         while True:
             cursor, keys = _list((yield _scan(cursor, self._entries + b"*")))
