@@ -14,7 +14,7 @@ from zoocache.engine import computing, keeping, mutations
 from zoocache.engine import fill as fills
 from zoocache.engine.core import Engine
 from zoocache.engine.effects import Steps, drive, drive_async
-from zoocache.engine.live import LIVE, THAW, VALUE, Entry
+from zoocache.engine.live import LIVE, Entry
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import NotCacheable
 from zoocache.flight import Flight
@@ -228,20 +228,21 @@ class _Caller:
         """A call that the front table had no valid entry for."""
         engine = runtime.engine()
         key = self.key(values)
-        entry = self.look(engine, key, values)
-        if entry is not None:
-            return entry[VALUE] if entry[THAW] is None else entry[THAW](entry[VALUE])
+        found = self.look(engine, key, values)
+        if found is not None:
+            return found[0]
         value = drive(calls.steps(engine, self.call_of(values, key)))
         self.settle(engine, key, values)
         return value
 
-    def look(self, engine: Engine, key: str, values: tuple[Any, ...]) -> Entry | None:
-        """A valid live entry with that exact key."""
+    def look(self, engine: Engine, key: str, values: tuple[Any, ...]) -> tuple[Any] | None:
+        """The value of a valid live entry with that exact key, in a tuple of one."""
         entry = engine.believed(key)
-        if entry is not None:
+        found = None if entry is None else keeping.handed_out(engine, entry)
+        if entry is not None and found is not None:
             self.spec.counters.hits += 1
             self.put_in_front(engine, entry, values)
-        return entry
+        return found
 
     def settle(self, engine: Engine, key: str, values: tuple[Any, ...]) -> None:
         """After a call: let the fast path find what is live now."""
@@ -302,9 +303,9 @@ class _AsyncCaller(_Caller):
         if engine.touches.is_due:
             await drive_async(engine.tell_touches())
         key = self.key(values)
-        entry = self.look(engine, key, values)
-        if entry is not None:
-            return entry[VALUE] if entry[THAW] is None else entry[THAW](entry[VALUE])
+        found = self.look(engine, key, values)
+        if found is not None:
+            return found[0]
         value = await drive_async(calls.steps(engine, self.call_of(values, key)))
         self.settle(engine, key, values)
         return value

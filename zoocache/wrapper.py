@@ -12,12 +12,15 @@ For `def get(user_id, lang="en", *rest, deep=False)` it is
             entry = None
         else:
             if type(user_id) is t0 and … and tuple(map(type, rest)) == t2 and …:
-                if left and (no fill is active, or the caller is in none) and (until is None or now() < until)
-                        and (words[SEQ] == seq or valid(entry)):
-                    left -= 1
-                    return value if thaw is None else thaw(value)
-                if again(entry):
-                    return value if thaw is None else thaw(value)
+                try:
+                    if left and (no fill is active, or the caller is in none) and (until is None or now() < until)
+                            and (words[SEQ] == seq or valid(entry)):
+                        left -= 1
+                        return value if thaw is None else thaw(value)
+                    if again(entry):
+                        return value if thaw is None else thaw(value)
+                except Undecodable:
+                    forget(entry)
         return miss((user_id, lang, rest, deep))
 
 with `_zoo_` before each of our names, for `words` or `type` may be a parameter's.
@@ -41,6 +44,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zoocache import keys
+from zoocache.codec.faults import Undecodable
 from zoocache.engine.fill import ACTIVE, inside
 from zoocache.engine.live import revalidate
 from zoocache.errors import NotCacheable
@@ -87,16 +91,19 @@ def make(_zoo_fn, _zoo_deps, _zoo_table, _zoo_again, _zoo_miss, _zoo_active, _zo
             _zoo_entry = None
         else:
             if {types}:
-                if (
-                    _zoo_left
-                    and (not _zoo_active or _zoo_inside() is None)
-                    and (_zoo_until is None or _zoo_now() < _zoo_until)
-                    and (_zoo_words[{seq}] == _zoo_seq or _zoo_valid(_zoo_entry))
-                ):
-                    _zoo_left -= 1
-                    return _zoo_value if _zoo_thaw is None else _zoo_thaw(_zoo_value)
-                if _zoo_again(_zoo_entry):
-                    return _zoo_value if _zoo_thaw is None else _zoo_thaw(_zoo_value)
+                try:
+                    if (
+                        _zoo_left
+                        and (not _zoo_active or _zoo_inside() is None)
+                        and (_zoo_until is None or _zoo_now() < _zoo_until)
+                        and (_zoo_words[{seq}] == _zoo_seq or _zoo_valid(_zoo_entry))
+                    ):
+                        _zoo_left -= 1
+                        return _zoo_value if _zoo_thaw is None else _zoo_thaw(_zoo_value)
+                    if _zoo_again(_zoo_entry):
+                        return _zoo_value if _zoo_thaw is None else _zoo_thaw(_zoo_value)
+                except _zoo_Undecodable:
+                    pass
         return {is_await}_zoo_miss({values})
 
     def bind({parameters}):
@@ -179,6 +186,7 @@ def make(
         "_zoo_tuple": tuple,
         "_zoo_map": map,
         "_zoo_Exception": Exception,
+        "_zoo_Undecodable": Undecodable,
         "_zoo_valid": revalidate,
         "_zoo_inside": inside,
     }

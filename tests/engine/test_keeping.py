@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import zoocache
+from tests.crowd import followers, together, until
 from zoocache import UnkeepableResult, cacheable, clock, codec, configure, entry, invalidate, keys, runtime
 from zoocache.engine import keeping, mutations
 from zoocache.engine.core import Engine
@@ -52,6 +56,82 @@ def test_what_was_begun_after_it_is_held(storage: str) -> None:
     found = engine.lives.get("k")
     assert found is not None
     assert engine.lives.recheck(found)
+
+
+@dataclasses.dataclass
+class Changing:
+    """A class whose module is loaded anew, in another release, while values of it are live."""
+
+    x: int
+
+
+@dataclasses.dataclass
+class Changed:
+    y: int
+
+
+@dataclasses.dataclass(init=False)
+class OneWay:
+    """It can be kept, and does not come back: its field cannot be set."""
+
+    x: int = property(lambda _: 1)  # type: ignore[assignment]
+
+
+@pytest.fixture
+def change(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Puts another class in the place of `Changing`."""
+    return lambda: monkeypatch.setattr(sys.modules[__name__], "Changing", Changed)
+
+
+def test_a_live_value_that_cannot_be_read_is_computed_anew(
+    lmdb: Path, change: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """On the fast path, on the exact one and by its key, a value of a class that changed is a miss, and no error."""
+    Changed.__qualname__ = "Changing"
+
+    @cacheable
+    def get(*_: Any) -> list[Any]:
+        return [Changing(1)]
+
+    calls: list[Any] = [1, [1]]  # the second is fit for the exact path only
+    first = [(get(call), get(call)) for call in (*calls, 2)]
+    change()
+    assert [[Changed(1)]] * 2 == [get(call) for call in calls]
+    assert "nothing" == zoocache.get(get.key_for(2), "nothing")
+    assert [[Changed(1)]] * 3 == [get(call) for call in (*calls, 2)]
+    assert 6 == get.info().fills
+    assert all(type(one[0]) is not Changed for pair in first for one in pair)
+    assert "is computed anew" in caplog.text
+
+
+def test_a_task_is_spared_what_cannot_be_read(lmdb: Path, change: Callable[[], None]) -> None:
+    """The same for coroutine functions."""
+    Changed.__qualname__ = "Changing"
+
+    @cacheable
+    async def get(*_: Any) -> list[Any]:
+        return [Changing(1)]
+
+    calls: list[Any] = [1, [1]]
+    for call in calls:
+        asyncio.run(get(call))
+    change()
+    assert [[Changed(1)]] * 4 == [asyncio.run(get(call)) for call in calls * 2]
+    assert 4 == get.info().fills
+
+
+def test_a_follower_computes_what_it_cannot_read(lmdb: Path) -> None:
+    """A thread that waited for a value which nobody can read does not get the error of reading it."""
+
+    @cacheable
+    def get() -> list[Any]:
+        runs.append(1)
+        until(lambda: followers() or len(runs) > 1)
+        return [OneWay()]
+
+    runs: list[int] = []
+    assert [[OneWay()]] * 2 == [caller.result() for caller in together([get, get])]
+    assert 2 == len(runs)
 
 
 def test_immutable_values_are_held_as_they_are(lmdb: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import multiprocessing
 import os
@@ -12,10 +13,11 @@ import subprocess
 import sys
 import textwrap
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -448,6 +450,51 @@ def test_a_handler_in_the_middle_of_its_own_function(storage: str) -> None:
         assert (5, [True]) == (get(), seen)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ringing:
+    """Its hash is asked for when a set of it is read; a signal comes in the middle of that."""
+
+    rings: ClassVar[bool] = False
+
+    def __hash__(self) -> int:
+        if self.rings:
+            signal.raise_signal(signal.SIGUSR1)
+        return 5
+
+
+@pytest.mark.parametrize("kept", [{Ringing()}, [(Ringing(), {Ringing()})], {"a": Counter([Ringing()])}])
+def test_what_a_handler_raises_while_a_value_is_read(kept: object, lmdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline that runs out while a value is decoded reaches the caller, who finds the value afterwards."""
+
+    @cacheable
+    def get() -> object:
+        runs.append(1)
+        return kept
+
+    runs: list[int] = []
+
+    class MyDeadline(Exception):
+        """Of the caller."""
+
+    def handler(*_: object) -> None:
+        raise MyDeadline
+
+    assert kept == get()
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        for prepare in (lambda: None, zoocache.reset):  # what is live, what lies in the store
+            prepare()
+            monkeypatch.setattr(Ringing, "rings", True)
+            with pytest.raises(MyDeadline):
+                get()
+            monkeypatch.setattr(Ringing, "rings", False)
+            assert kept == get()
+    finally:
+        monkeypatch.setattr(Ringing, "rings", False)
+        signal.signal(signal.SIGUSR1, before)
+    assert [1] == runs
 
 
 def test_a_finalizer_may_use_the_cache(storage: str) -> None:

@@ -15,7 +15,8 @@ one of ours. If there is any, it packs again with these veiled, so that they are
 objects at all shows in a second packing without them, which costs half of a look at each part. Rejected for that look:
 `gc.get_referents`, which is faster, and overlooks what is in the `__dict__` of an instance since CPython 3.13.
 
-The reader trusts no byte: whatever goes wrong is `Undecodable`, which is a miss. msgpack bounds the length of each
+The reader trusts no byte: whatever is wrong with them is `Undecodable`, which is a miss. What a signal handler raises
+meanwhile goes to the caller (`faults.MALFORMED`). msgpack bounds the length of each
 array by the length of the bytes; every mark that was read must have been used up by its array. No code is ever run but
 the constructors named here, and the import of a module that a class's name begins with.
 """
@@ -31,7 +32,7 @@ from msgpack.exceptions import StackError
 from zoocache.anatomy import locate
 from zoocache.codec.classes import Shape, builder_of, lower_instance
 from zoocache.codec.containers import BUILD, LOWER, Builder
-from zoocache.codec.faults import Undecodable, Unkeepable
+from zoocache.codec.faults import MALFORMED, Undecodable, Unkeepable
 from zoocache.codec.immutable import is_immutable
 from zoocache.codec.scalars import PACK, pack_bytearray, read_scalar
 from zoocache.errors import UnkeepableResult
@@ -83,7 +84,7 @@ def decode(data: bytes | memoryview) -> Any:
         return _read(bytes(data[:2]), memoryview(data)[2:])
     except Undecodable:
         raise
-    except Exception as error:  # the bytes decide which constructors and imports run, and what these raise
+    except MALFORMED as error:  # the bytes decide which constructors run, and what these raise
         raise Undecodable(f"reading it raised {type(error).__name__}") from error  # whose text may show the value
 
 

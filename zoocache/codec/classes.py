@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from msgpack import ExtType
 
 from zoocache.anatomy import field_names, is_dataclass, once_a_class, own_state, slot_names
-from zoocache.codec.containers import Builder, Lowered
+from zoocache.codec.containers import Builder, Lowered, named
 from zoocache.codec.faults import Undecodable, Unkeepable
 from zoocache.codec.scalars import to_bytes, to_text
-from zoocache.names import find, name_of
+from zoocache.names import name_of
 
 ENUM, DATACLASS, NAMEDTUPLE = range(64, 67)
 _SEPARATOR = "\0"
@@ -136,14 +136,13 @@ def builder_of(code: int, payload: bytes) -> Builder:
     """What makes an instance of the class that a mark names.
 
     Raises:
-        Undecodable: the class is gone, of another kind, or has other fields.
-        Exception: whatever its module raises when it is imported.
+        Undecodable: the class is gone, of another kind, or has other fields, or its module cannot be imported.
     """
     name, *fields = to_text(payload).split(_SEPARATOR)
+    cls = named(name)
     try:
-        cls = find(name)
         shape = shape_of(cls) if isinstance(cls, type) else None
-    except (LookupError, ImportError, Unkeepable) as error:
+    except Unkeepable as error:
         raise Undecodable(f"class {name} is not to be had: {error}") from error
     if shape is None or shape.code != code or shape.fields != tuple(fields):
         raise Undecodable(f"class {name} is another than it was")
@@ -156,7 +155,10 @@ def _build_enum(cls: type[Enum], _: Shape, items: list[Any]) -> Enum:
         return cls[member]
     if not issubclass(cls, Flag):
         raise Undecodable(f"a member of {cls.__qualname__} has a name, not {type(member).__name__}")
-    return cls(member)
+    try:
+        return cls(member)
+    except Exception as error:  # its `_missing_` may raise anything
+        raise Undecodable(f"class {cls.__qualname__} has no such member any more") from error
 
 
 def _build_dataclass(cls: type, shape: Shape, items: list[Any]) -> Any:

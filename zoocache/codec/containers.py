@@ -32,6 +32,20 @@ _TUPLE, _SET, _FROZENSET, _SLICE, _ORDERED, _COUNTER, _DEFAULT, _DEQUE = (
 )  # fmt: skip
 
 
+def named(name: str) -> Any:
+    """The class or function of that name, which the bytes ask for.
+
+    Raises:
+        Undecodable: there is none, or its module raised when it was imported, which may be anything.
+    """
+    try:
+        return find(name)
+    except (LookupError, ImportError) as error:
+        raise Undecodable(f"{name} is not to be had: {error}") from error
+    except Exception as error:
+        raise Undecodable(f"{name} is not to be had: its module raised {type(error).__name__}") from error
+
+
 def _lower_items(mark: ExtType) -> Callable[[Any], Lowered]:
     return lambda value: (mark, list(value))
 
@@ -104,7 +118,7 @@ def _build_counter(items: list[Any]) -> Counter[Any]:
 
 def _build_default(items: list[Any]) -> defaultdict[Any, Any]:
     name, *rest = items
-    factory = None if name is None else find(name)
+    factory = None if name is None else named(name)
     if factory is not None and not isinstance(factory, (type, FunctionType, BuiltinFunctionType)):
         raise Undecodable("a default_factory was due, not a " + type(factory).__name__)
     return defaultdict(factory, _one_map(rest))

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+
+from msgpack.exceptions import UnpackException
+
 from zoocache.errors import ZooCacheError
 
 
 class Undecodable(ZooCacheError, ValueError):
     """Bytes from a store are not a value: corrupt, of another format, or of a class that changed. It is a miss."""
+
+
+MALFORMED = (
+    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError, struct.error,
+    UnpackException,
+)  # fmt: skip
+"""What msgpack and the constructors raise at bytes that are no value. All else is no word about the bytes: a signal
+handler may raise its own, a deadline most of all, in the middle of a decoding, and that belongs to the caller."""
 
 
 class Unkeepable(Exception):

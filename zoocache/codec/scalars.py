@@ -169,7 +169,12 @@ def _pack_zone_info(value: Any) -> ExtType:
 def _read_zone_info(data: bytes) -> tzinfo:
     from zoneinfo import ZoneInfo
 
-    return ZoneInfo(to_text(data))
+    try:
+        return ZoneInfo(to_text(data))
+    except OSError as error:  # its key leads to a directory, or to what may not be read
+        if error.filename is None:  # not of a file, so not of the key
+            raise
+        raise Undecodable(f"no such zone here: {type(error).__name__}") from error
 
 
 def _pack_decimal(value: Any) -> ExtType:

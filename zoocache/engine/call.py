@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from zoocache.codec import Undecodable
 from zoocache.engine import claimed, computing, keeping
 from zoocache.engine import fill as fills
 from zoocache.engine.core import Engine
@@ -56,7 +57,7 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
             if engine.flights.join(own) is not own:
                 followed = yield from _follow(engine, call, own, inside)
                 if followed is not None:
-                    return followed.hand_out()
+                    return followed[0]
             live, value = yield from _obtain(engine, call, own, inside)
         except Exception as error:
             engine.flights.end(own, ERROR, error)
@@ -69,8 +70,8 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
             engine.flights.end(own, ABANDONED)
 
 
-def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Steps[Live | None]:
-    """Follow the flight of the key; what it brought, or None: the caller has to compute.
+def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Steps[tuple[Any] | None]:
+    """Follow the flight of the key; what it brought, in a tuple of one, or None: the caller has to compute.
 
     It leads its own flight then: in the table, or outside if it followed flights in vain again and again. It joins once
     more, since the moment of the joining has to be noted before, and who leads need not note it.
@@ -89,9 +90,13 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
             raise flight.payload
         elif flight.kind == BROUGHT and _may_have(engine, flight.payload, trie, joined):
             live: Live = flight.payload
+            try:
+                given = (live.hand_out(),)
+            except Undecodable:  # nobody can read what it brought: the next round computes
+                continue
             call.spec.counters.misses += 1
             fills.note(live.tags)
-            return live
+            return given
     return None
 
 
@@ -108,10 +113,10 @@ def _may_have(engine: Engine, live: Live, trie: Trie, joined: int) -> bool:
 
 def _obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> Steps[computing.Result]:
     entry = engine.believed(call.key)
-    if entry is not None:
+    found = None if entry is None else keeping.handed_out(engine, entry)
+    if entry is not None and found is not None:
         call.spec.counters.hits += 1
-        live: Live = entry[LIVE]
-        return live, live.hand_out()
+        return entry[LIVE], found[0]
     if engine.store is not None:
         return (yield from claimed.obtain(engine, call, flight, inside))
     live, value, _ = yield from computing.compute(engine, call, flight, inside)

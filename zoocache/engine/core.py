@@ -22,7 +22,7 @@ from zoocache.config import Settings
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
 from zoocache.engine.effects import Ask, Pause, Steps
-from zoocache.engine.live import THAW, VALUE, Entry
+from zoocache.engine.live import Entry
 from zoocache.engine.table import LiveTable, Watched
 from zoocache.engine.touches import Touches
 from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
@@ -300,9 +300,8 @@ class Engine:
     def find(self, key: str) -> Steps[tuple[Any] | None]:
         """The value kept under a key, in a tuple of one; None: a miss."""
         entry = self.believed(key)
-        if entry is not None:
-            value = entry[VALUE]
-            return (value if entry[THAW] is None else entry[THAW](value),)
+        if entry is not None and (held := keeping.handed_out(self, entry)) is not None:
+            return held
         self.look_around()
         found = yield from keeping.load(self, key, keys.digest(key), share=False)
         yield from self.tell_touches()

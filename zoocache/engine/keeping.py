@@ -15,7 +15,7 @@ from zoocache import entry as envelope
 from zoocache.engine import fill as fills
 from zoocache.engine import mutations
 from zoocache.engine.effects import Ask, Steps, patiently
-from zoocache.engine.live import Live, set_life, touch_s
+from zoocache.engine.live import LIVE, Entry, Live, set_life, touch_s
 from zoocache.errors import StorageError, UnkeepableResult
 from zoocache.log import log
 from zoocache.shm import points
@@ -140,6 +140,16 @@ def hold_new(engine: Engine, live: Live) -> None:
         return
     ttl_s, age_s = _seconds(life.ttl_ms or None), _seconds(life.max_age_ms or None)
     hold(engine, live, ttl_s if age_s is None else min(age_s, ttl_s or age_s), age_s)
+
+
+def handed_out(engine: Engine, entry: Entry) -> tuple[Any] | None:
+    """The value of a live entry for one caller, in a tuple of one; None, and the entry is dropped, if it is packed and
+    cannot be read: one of its classes was changed, or does not give back what it gave."""
+    try:
+        return (entry[LIVE].hand_out(),)
+    except codec.Undecodable:  # who looks into the store or computes next says why, in the log
+        engine.lives.drop(entry)
+        return None
 
 
 def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> Steps[tuple[Live, Any] | None]:
