@@ -23,8 +23,8 @@ from tests.fleets import shop
 from tests.fleets.conftest import STORES, in_stores
 from zoocache._zoocache import Core
 
-PROCESSES = 3
-ROUNDS = 8
+PROCESSES = 2
+ROUNDS = 5
 
 each_pool = pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
 each_method = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -59,8 +59,8 @@ def share(kind: str, method: str) -> None:
         results(begin(pool, shop.price, ["a"] * 6))
         mine = [(shop.raise_price("a"), results(begin(pool, shop.price, ["a"] * 6))) for _ in range(ROUNDS)]
         theirs = [(*results(begin(pool, shop.raise_price, ["b"])), shop.price("b")) for _ in range(ROUNDS)]
-        asked = begin(pool, shop.ask, "cde" * 60)
-        for number in range(60):
+        asked = begin(pool, shop.ask, "cde" * 40)
+        for number in range(40):
             shop.raise_price("cde"[number % 3])
         print(json.dumps({"mine": mine, "theirs": theirs, "asked": results(asked)}))
 
@@ -73,7 +73,7 @@ def test_a_pool_shares_the_cache_of_its_user(storage: str, kind: str, method: st
     risen = range(1, ROUNDS + 1)
     assert [[new, [new] * 6] for new in risen] == seen["mine"]
     assert [[new, new] for new in risen] == seen["theirs"]
-    assert (180, []) == (len(seen["asked"]), shop.stale(seen["asked"]))
+    assert (120, []) == (len(seen["asked"]), shop.stale(seen["asked"]))
     most = 1 if storage in STORES else PROCESSES + 1
     assert most * (ROUNDS + 1) >= len(shop.fills("a"))
     assert [] == Core().check()
