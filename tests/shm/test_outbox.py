@@ -157,6 +157,17 @@ def test_what_is_lost_while_it_is_told_is_told_again(outbox: Outbox) -> None:
     assert outbox.is_told(late.end)
 
 
+def test_what_was_told_behind_the_lost(outbox: Outbox) -> None:
+    """What was told while something before it was lost does not hold the tail up once that is told too."""
+    outbox.lose()
+    place = unsent(outbox, b"x")
+    told(outbox, place)
+    assert not outbox.is_told(place.end)
+    outbox.told_lost(outbox.lost()[0])
+    assert outbox.is_told(place.end)
+    assert outbox.is_empty()
+
+
 def test_too_large_for_any_room(outbox: Outbox) -> None:
     """A payload that can never fit is lost at once, even from an empty outbox, and that is told."""
     place = outbox.append(OWNER, bytes(ALL))

@@ -218,6 +218,7 @@ class Outbox:
         if words[H_OUT_LOST] != lost:
             return False
         words[H_OUT_TAIL] = max(words[H_OUT_TAIL], words[H_OUT_CLEAR_TO])
+        self.settle()
         return True
 
     def settle(self) -> None:
