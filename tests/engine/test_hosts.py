@@ -410,7 +410,7 @@ def test_a_server_that_lost_its_memory(host: MakeHost) -> None:
 
 @pytest.mark.parametrize("later", [0, 3])
 def test_a_failover_that_lost_the_latest(host: MakeHost, later: int) -> None:
-    """A server that has forgotten what hosts know overtakes everything, for all of them, and only once."""
+    """A server that has forgotten what hosts know overtakes everything, for all of them, and then it is settled."""
     one, other = host("one"), host("other")
     settled(one, other)
     names = one.bus._names

@@ -58,9 +58,9 @@ class Weather:
         """See `Bus`."""
         return self._reached().since(position)
 
-    def raise_floor(self, above_n: int) -> int:
+    def raise_floor(self, known: Position) -> int:
         """See `Bus`."""
-        return self._reached().raise_floor(above_n)
+        return self._reached().raise_floor(known)
 
 
 class Player(Host):
@@ -104,7 +104,7 @@ class Play:
         """A new schedule, in a world that has settled."""
         self.fills = []
         self.returned = self.database
-        self.has_forgotten = False
+        self.has_forgotten = self.has_trimmed = False
         self.saved: dict[bytes, bytes] = {}
         self.seen = self.reader.now()
 
@@ -208,6 +208,7 @@ class Play:
 
     def trim(self, _one: Player) -> None:
         """The stream does not reach back so far any more."""
+        self.has_trimmed = True
         self.link.command("XTRIM", self.names.stream, "MAXLEN", self.dice.randrange(3))
 
     def forget(self, _one: Player) -> None:
@@ -223,8 +224,8 @@ class Play:
         self.saved = {key: bytes(dump) for key, dump in dumps.items() if dump is not None}  # type: ignore[arg-type]
 
     def fail_over(self, one: Player) -> None:
-        """The replica becomes the server."""
-        if not self.saved:
+        """The replica becomes the server. Where the stream is trimmed too, nobody might ever know: see bus/redis.py."""
+        if not self.saved or self.has_trimmed:
             self.copy(one)
             return
         self.has_forgotten = True

@@ -87,7 +87,8 @@ class Catch(NamedTuple):
         now: the position after it.
         heard: in the order of the numbers.
         whole: False: something is missing, or history is another one; everything before `now` may be stale.
-        forked: history is another one: the numbers ran backwards, or a message stands where another one stood.
+        forked: history is another one: another epoch (an empty server, or an older one that is back), numbers that ran
+            backwards, a message where another one stood.
     """
 
     now: Position
@@ -122,9 +123,12 @@ class Bus(Protocol):
     def since(self, position: Position) -> Catch:
         """What was sent since."""
 
-    def raise_floor(self, above_n: int) -> int:
-        """Make everything stale for everybody, under a number above this one too, unless that has been done; returns
-        the latest number. For a server whose numbers ran backwards, or tell another history."""
+    def raise_floor(self, known: Position) -> int:
+        """Make everything stale for everybody, under a number above all that are known; returns it.
+
+        Args:
+            known: up to where the host had heard from a server that tells another history now.
+        """
 
     def listen(self) -> Ear:
         """Subscribe."""

@@ -8,6 +8,9 @@ by it, whoever may have written something else on the channel; and a stream whos
 position tells another history (a failover that lost the latest of it). Numbers alone would not tell: a store beside the
 bus takes some that nobody is told about.
 
+Another epoch is another history too. An empty server is no danger, for all entries of another epoch are stale; but one
+that was left, and is gone back to, has entries of its own, and knows nothing of what was invalidated meanwhile.
+
 A stream is trimmed. Where the chain is broken and the oldest message is younger than what is known, nobody can tell
 whether history is the same; then what is missing is missed, and that is all.
 """
@@ -79,18 +82,18 @@ _SINCE = script(
 _RAISE = script(
     PRELUDE,
     """
-    -- KEYS: numbers, stream, channel. ARGV: fresh epoch, mark, payload, the n to get above. Returns n.
+    -- KEYS: numbers, stream, channel. ARGV: fresh epoch, mark, payload, the epoch and n that were known. Returns n.
+    -- Each host that finds another history does it: what one has heard, from a server that went on by itself for a
+    -- while, another's floor may be too old for.
     refuse_on_replica(KEYS[1])
-    local own, above = read_own(KEYS[1], KEYS[2], ARGV[1]), tonumber(ARGV[4])
-    if own.floor <= above then
-      own.n = math.max(own.n, above)
-      next_n(KEYS[1], KEYS[2], own, ARGV[2], ARGV[1])
-      overtake_all(KEYS[1], own)
-      announce(KEYS[1], KEYS[2], KEYS[3], own, ARGV[3])
-    end
+    local own = read_own(KEYS[1], KEYS[2], ARGV[1])
+    if own.epoch == ARGV[4] then own.n = math.max(own.n, tonumber(ARGV[5])) end
+    next_n(KEYS[1], KEYS[2], own, ARGV[2], ARGV[1])
+    overtake_all(KEYS[1], own)
+    announce(KEYS[1], KEYS[2], KEYS[3], own, ARGV[3])
     return whole(own.n)
     """,
-)  # fmt: skip
+)
 
 _NEVER = Position(0, 0, UNKNOWN)
 _EVERYTHING = Message("clear", (), (), 0, 0, 0)
@@ -159,9 +162,9 @@ class RedisBus:
                 return Catch(now, heard, whole=True)
             last = page[-1].position
 
-    def raise_floor(self, above_n: int) -> int:
+    def raise_floor(self, known: Position) -> int:
         """See `Bus.raise_floor`."""
-        return int(self._asked(self._raise_floor(above_n)))
+        return int(self._asked(self._raise_floor(known)))
 
     def listen(self) -> RedisEar:
         """See `Bus.listen`."""
@@ -189,9 +192,9 @@ class RedisBus:
         everything = "clear" if message.kind == "clear" else ""
         return _Ask(_SEND, self._keys, (_fresh(), _mark(), pack(message), everything, *paths), self._number)
 
-    def _raise_floor(self, above_n: int) -> _Ask:
-        above_n = min(above_n, LARGEST_N)
-        return _Ask(_RAISE, self._keys, (_fresh(), _mark(), pack(_EVERYTHING), above_n), self._number)
+    def _raise_floor(self, known: Position) -> _Ask:
+        said = (_fresh(), _mark(), pack(_EVERYTHING), b"%016x" % known.epoch, min(known.n, LARGEST_N))
+        return _Ask(_RAISE, self._keys, said, self._number)
 
     def _number(self, reply: Reply) -> int:
         return _read(self._link, lambda: _n(reply))
@@ -290,7 +293,9 @@ def _mark() -> bytes:
 
 def _broken_at(last: Position, now: Position, page: Sequence[Heard], oldest_n: int) -> bool | None:
     """None if a page goes on from a position without a gap; else whether it tells another history."""
-    if now.epoch != last.epoch or last.mark == UNKNOWN:
+    if now.epoch != last.epoch:
+        return True
+    if last.mark == UNKNOWN:
         return False
     if now.n < last.n or (now.n == last.n and now.mark != last.mark):
         return True

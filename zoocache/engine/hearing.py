@@ -171,7 +171,7 @@ class Hearing:
         return min(kept, known) if kept.epoch == known.epoch else None
 
     def _after_fork_of_history(self, start: Position) -> Position:
-        self._bus.raise_floor(start.n)
+        self._bus.raise_floor(start)
         return self._bus.now()
 
     @staticmethod
