@@ -276,6 +276,21 @@ def test_something_else_that_answers() -> None:
         thread.join(GENEROUS_S)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+def test_a_known_host_needs_no_thread(proxy: Proxy, host: str) -> None:
+    """A number, and the loopback interface, are not looked up: an event loop starts no thread for them."""
+    link = Link(address_of(f"redis://{host}:{proxy.port}"), GENEROUS_S)
+    before = threading.active_count()
+
+    async def call() -> int:
+        assert b"x" == await link.run_async(ECHO, (), ("x",))
+        return threading.active_count()
+
+    assert before == asyncio.run(call())
+    assert b"x" == echo(link, "x")
+    link.close()
+
+
 # What a server says when it cannot, or will not.
 
 

@@ -193,6 +193,22 @@ def test_many_numbers_are_pruned(open_at: Open, redis_url: str, prefix: str) -> 
     assert 1 == store.prune(0, after(1000))
 
 
+def test_too_many_numbers_give_way(shared_server: Server, prefix: str) -> None:
+    """Where nobody prunes, numbers do not grow without end: old ones leave a floor, and nothing becomes valid again."""
+    link = Link(address_of(shared_server.url), GENEROUS_S)
+    store = RedisStore(link, prefix, most_numbers=1000, host_time=True)
+    stamp = store.stamp()
+    assert save(store, "k", "t0")
+    for index in range(2000):
+        store.invalidate([hashed(f"t{index}")], START)
+        if index % 2:
+            save(store, f"k{index}")
+    assert 1600 > shared_server.ask("HLEN", names_of(prefix).numbers)
+    assert [None, b"k1999"] == [body(store, key) for key in ("k", "k1999")]
+    assert not save(store, "k", "t0", stamp=stamp)
+    link.close()
+
+
 def test_a_key_that_is_something_else(open_at: Open, shared_server: Server, prefix: str) -> None:
     """What is no entry under an entry's name is a miss, and gives way to the next save."""
     store = open_at(shared_server.url, prefix)

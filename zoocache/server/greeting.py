@@ -23,11 +23,28 @@ def targets_of(found: Sequence[tuple[Any, ...]]) -> list[Target]:
     return [(each[0], each[4]) for each in found]
 
 
-def targets(address: Address) -> list[Target]:
-    """Where an address may be reached. Looks the host up, which takes as long as the system's resolver takes."""
+def known_targets(address: Address) -> list[Target] | None:
+    """Where an address may be reached, if that is plain; None if a name must be looked up, which may take its time.
+
+    "localhost" is the loopback interface, whatever a resolver says (RFC 6761, section 6.3).
+    """
     if address.scheme == "unix":
         return [(socket.AF_UNIX, address.path)]
-    return targets_of(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
+    if address.host.lower() == "localhost":
+        return [(socket.AF_INET, ("127.0.0.1", address.port)), (socket.AF_INET6, ("::1", address.port, 0, 0))]
+    try:
+        flags = socket.AI_NUMERICHOST
+        return targets_of(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags))
+    except socket.gaierror:
+        return None
+
+
+def targets(address: Address) -> list[Target]:
+    """`known_targets`, or those that are found: looking a name up takes as long as the system's resolver takes."""
+    known = known_targets(address)
+    return (
+        targets_of(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)) if known is None else known
+    )
 
 
 def socket_for(family: int) -> socket.socket:

@@ -27,10 +27,14 @@ is out of memory is what an invalidation needs; a save writes its entry first, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha1
 from typing import NamedTuple
 
 from zoocache.server.resp import Argument, pack
+
+try:
+    from _sha1 import sha1  # type: ignore[import-not-found,unused-ignore]  # as `zoocache.digests`: without OpenSSL
+except ImportError:
+    from hashlib import sha1
 
 LARGEST_N = 9_000_000_000_000_000
 """The highest number; what would go beyond begins a new epoch. It is below 2**53."""

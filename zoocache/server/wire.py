@@ -123,13 +123,13 @@ def dial(address: Address, tls: ssl.SSLContext | None, until_s: float) -> Wire:
 
 
 def _connected(address: Address, tls: ssl.SSLContext | None, until_s: float) -> socket.socket:
-    trouble: OSError = ConnectionRefusedError("the host has no address")
+    trouble: OSError | None = None
     for target in targets(address):
         try:
             return _connected_to(target, address, tls, until_s)
         except OSError as error:  # noqa: PERF203  # a host has one address or two
-            trouble = error
-    raise trouble
+            trouble = trouble or error  # the first address is the likely one
+    raise trouble or ConnectionRefusedError("the host has no address")
 
 
 def _connected_to(target: Target, address: Address, tls: ssl.SSLContext | None, until_s: float) -> socket.socket:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from zoocache.errors import ZooCacheError
-from zoocache.server.greeting import Target, check, greeting, socket_for, targets, targets_of
+from zoocache.server.greeting import Target, check, greeting, known_targets, socket_for, targets_of
 from zoocache.server.resp import Incomplete, Reply, first, pack
 from zoocache.server.url import Address
 from zoocache.server.wire import CHUNK
@@ -158,7 +157,7 @@ class AsyncWire:
 async def dial_async(address: Address, tls: ssl.SSLContext | None, until_s: float) -> AsyncWire:
     """A new connection for the running loop, greeted; raises what `dial` raises."""
     loop = asyncio.get_running_loop()
-    trouble: OSError = ConnectionRefusedError("the host has no address")
+    trouble: OSError | None = None
     for target in await _targets(address, loop, until_s):
         wire = AsyncWire(socket_for(target[0]), loop)
         try:
@@ -167,26 +166,19 @@ async def dial_async(address: Address, tls: ssl.SSLContext | None, until_s: floa
             wire.abandon()
             if not isinstance(error, OSError) or isinstance(error, ZooCacheError):
                 raise
-            trouble = error
+            trouble = trouble or error  # the first address is the likely one
         else:
             return wire
-    raise trouble
+    raise trouble or ConnectionRefusedError("the host has no address")
 
 
 async def _targets(address: Address, loop: asyncio.AbstractEventLoop, until_s: float) -> list[Target]:
-    """As `greeting.targets`; a name is looked up by the loop's executor."""
-    if address.scheme == "unix" or _is_number(address.host):
-        return targets(address)
+    """As `greeting.targets`; a name is looked up in a thread of the loop's own executor."""
+    known = known_targets(address)
+    if known is not None:
+        return known
     looked_up = loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     try:
         return targets_of(await asyncio.wait_for(looked_up, max(0.0, until_s - time.monotonic())))
     except asyncio.TimeoutError:  # which Python 3.10 does not know as TimeoutError
         raise TimeoutError from None
-
-
-def _is_number(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

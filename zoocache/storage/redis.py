@@ -10,6 +10,9 @@ Whatever is decided is decided by a script, which is one step of the server: it 
 paths together, so a load or a claim is one round trip, whatever the entry depends on. Only `clear` and `prune` take
 several, and are true after each.
 
+Numbers stay until a prune; where nobody prunes, one in 64 saves of a process looks whether there are too many of them
+altogether, and drops the old ones of one page, until there are few enough.
+
 The one clock is the server's: no host's is compared with another's. An entry expires by the server itself (PEXPIRE),
 and a script looks at the time too, so that the greatest age holds though a read began the ttl again. Reads write
 nothing, but where the number of entries is limited: there the last use of an entry is noted, at most once a second.
@@ -30,7 +33,7 @@ from zoocache.server.link import Link
 from zoocache.server.names import names_of
 from zoocache.server.resp import Reply
 from zoocache.storage import Failed, Leads, Life, Loaded, Stamp, Waits
-from zoocache.storage.redis_steps import Ask, Steps, StoreSteps, T
+from zoocache.storage.redis_steps import MOST_NUMBERS, Ask, Steps, StoreSteps, T
 
 
 class RedisStore:
@@ -42,6 +45,7 @@ class RedisStore:
         link: to the server.
         prefix: stores of different prefixes have no key in common.
         max_entries: how many entries all hosts together keep; None for no limit.
+        most_numbers: how many numbers there may be, about, before the older half of them gives way to a floor.
         host_time: take the `now` of the caller for the clock, as `up_ms`, and let nothing expire in the server: for
             tests that make up the time.
 
@@ -50,12 +54,13 @@ class RedisStore:
     """
 
     def __init__(
-        self, link: Link, prefix: str, *, max_entries: int | None = None, host_time: bool = False
+        self, link: Link, prefix: str, *, max_entries: int | None = None, most_numbers: int = MOST_NUMBERS,
+        host_time: bool = False,
     ) -> None:  # fmt: skip
         if max_entries is not None and max_entries < 1:
             raise ConfigError(f"max_entries is {max_entries}; it must be 1 or more, or None for no limit")
         self._link = link
-        self._steps = StoreSteps(str(self), names_of(prefix), max_entries, host_time)
+        self._steps = StoreSteps(str(self), names_of(prefix), max_entries, host_time, most_numbers)
 
     def __str__(self) -> str:
         return f"redis storage {self._link.address}"

@@ -275,14 +275,20 @@ CLEAR = _script(
 PRUNE_NUMBERS = _script(
     """
     local own = read_own(NUMBERS, STREAM, FRESH)
-    local before, now, old, floor = tonumber(ARGV[5]), now_ms(), {}, own.floor
+    local before, now, up_to, most = tonumber(ARGV[5]), now_ms(), 0, tonumber(ARGV[6])
+    if most then
+      local count = redis.call('HLEN', NUMBERS)
+      if count <= most then return {'0', 0} end
+      up_to = own.n - math.floor(most / 2)
+    end
+    local old, floor = {}, own.floor
     local page = redis.call('HSCAN', NUMBERS, ARGV[4], 'COUNT', BATCH)
     for index = 1, #page[2], 2 do
       local field, value = page[2][index], page[2][index + 1]
-      local at = number(string.match(value, ' (%d+)$')) or 0
-      if #field == 16 and now - at >= before then
+      local n, at = path_n(value), number(string.match(value, ' (%d+)$')) or 0
+      if #field == 16 and (n <= up_to or (before and now - at >= before)) then
         old[#old + 1] = field
-        floor = math.max(floor, math.min(own.n, path_n(value)))
+        floor = math.max(floor, math.min(own.n, n))
       end
     end
     if #old > 0 then
@@ -292,8 +298,8 @@ PRUNE_NUMBERS = _script(
     return {page[1], #old}
     """
 )
-"""ARGV[4] where to go on, [5] how old the invalidation must be, in ms. Returns where to go on, and how many it dropped.
-"""
+"""ARGV[4] where to go on, [5] how old the invalidation must be, in ms, or "", [6] "", or how many numbers there may be
+before the older half of them is dropped. Returns where to go on, and how many it dropped."""
 
 PRUNE_ENTRIES = _script(
     """

@@ -35,6 +35,12 @@ _SMALL_BYTES = 1 << 16
 _LOOK_S = 10.0
 """So long a look at the server's memory is believed."""
 
+MOST_NUMBERS = 1 << 20
+"""More numbers than these, about 100 MB, are too many: the older half of them gives way to a floor."""
+
+_NUMBERS_OFTEN = 64
+"""One in so many saves of a process looks for that, and drops those of one page."""
+
 _PAGE = 1000
 _NUMBER_BYTES = 100  # of memory, about
 
@@ -65,9 +71,12 @@ class StoreSteps:
         names: of its keys.
         max_entries: how many entries all hosts together keep; None for no limit.
         host_time: whether `now` is the clock, and not the server's.
+        most_numbers: how many numbers there may be before old ones are dropped.
     """
 
-    def __init__(self, shown: str, names: Names, max_entries: int | None, host_time: bool) -> None:
+    def __init__(
+        self, shown: str, names: Names, max_entries: int | None, host_time: bool, most_numbers: int = MOST_NUMBERS
+    ) -> None:  # fmt: skip
         self._shown = shown
         self._names = names
         self._limit = "" if max_entries is None else str(max_entries)
@@ -76,6 +85,9 @@ class StoreSteps:
         self._entries = names.entry(b"")
         self._memory_bytes = 0
         self._look_again_s = 0.0
+        self._most_numbers = most_numbers
+        self._saves = 0
+        self._hand = b"0"  # where the next look for too many numbers begins
 
     def _ask(self, script: Script, now: Now | None, keys: Sequence[bytes] = (), *arguments: Argument) -> Ask:
         moment = now.up_ms if now is not None and self._host_time else ""
@@ -136,7 +148,15 @@ class StoreSteps:
             scripts.SAVE, now, keys, digest, f"{stamp.epoch:016x}", stamp.n, os.urandom(8) if anew else b"",
             message or b"", records.pack_life(life), records.pack_rest(paths, body, life), self._entries,
         )  # fmt: skip
+        self._saves += 1
+        if self._saves % _NUMBERS_OFTEN == 0:
+            yield from self._give_numbers_back(now)
         return reply == 1
+
+    def _give_numbers_back(self, now: Now) -> Steps[None]:
+        """Drop old numbers among the next ones, if there are too many of them."""
+        what = (self._hand, "", self._most_numbers)
+        self._hand, _ = _list((yield self._ask(scripts.PRUNE_NUMBERS, now, (), *what)))
 
     def _refuse_too_large(self, paths: Sequence[bytes], body: bytes) -> Steps[None]:
         size = records.HEAD_SIZE + records.PATH_SIZE * len(paths) + len(body)
@@ -204,7 +224,7 @@ class StoreSteps:
         """See `Store.prune`; in steps, between which the server serves others."""
         dropped, cursor = 0, b"0"
         while True:
-            cursor, some = _list((yield self._ask(scripts.PRUNE_NUMBERS, now, (), cursor, older_than_ms)))
+            cursor, some = _list((yield self._ask(scripts.PRUNE_NUMBERS, now, (), cursor, older_than_ms, "")))
             dropped += _whole(some)
             if cursor == b"0":
                 break
