@@ -376,17 +376,59 @@ print("done")
 """
 
 
+FILLED_BY_ITSELF = """
+import os, sys
+from pathlib import Path
+from tests.storage.steps import START, body, hashed, save
+from zoocache.errors import StorageError
+from zoocache.storage.lmdb import LmdbStore
+
+place = Path(sys.argv[1])
+store = LmdbStore(place / "cache", map_size=64 << 20)
+for index in range(800):
+    for step in (lambda: save(store, f"k{index}", "t", body=bytes(5000)),
+                 lambda: save(store, f"s{index}", "t", body=bytes(3000), anew=True)):
+        try:
+            step()
+        except StorageError as error:
+            print(error)
+assert os.statvfs(place).f_bavail * 4096 < 1 << 18
+for number in range(20):
+    store.invalidate([hashed("t")], START)
+    assert not any(body(store, f"{kind}{index}") for kind in "ks" for index in range(800))
+    try:
+        save(store, "k0", "t", body=bytes(5000))
+    except StorageError as error:
+        print(error)
+print("done")
+"""
+
+
 def test_a_full_disk(place: Path) -> None:
     """On a full disk saves find room in what is there or are refused, invalidations are never lost, a new store cannot
     be made and says why; and when there is room again, all goes on."""
-    script = f'mount -t tmpfs -o size=3m none "$1" && exec "{sys.executable}" -c "$2" "$1"'
+    said = on_a_small_disk("3m", FULL_DISK, place)
+    assert said.rstrip().endswith("done")
+    assert "the disk is full" in said
+
+
+def test_a_store_that_fills_its_disk(place: Path) -> None:
+    """Where the store itself takes the last block, in the middle of a write, nothing else is said than of a full disk,
+    and no invalidation fails."""
+    *refusals, end = on_a_small_disk("1500k", FILLED_BY_ITSELF, place).splitlines()
+    assert "done" == end
+    assert all("the disk is full" in refusal for refusal in refusals)
+
+
+def on_a_small_disk(size: str, program: str, place: Path) -> str:
+    """Run a program with a file system of that size mounted at its place; what it says."""
+    script = f'mount -t tmpfs -o size={size} none "$1" && exec "{sys.executable}" -c "$2" "$1"'
     trial = ["unshare", "-m", "mount", "-t", "tmpfs", "none", str(place)]
     if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True, check=False).returncode:
         pytest.skip("mounting in a namespace of one's own is not permitted here")
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", str(place), FULL_DISK],
+        ["unshare", "-m", "sh", "-c", script, "sh", str(place), program],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     assert 0 == done.returncode, done.stderr
-    assert done.stdout.rstrip().endswith("done")
-    assert "the disk is full" in done.stdout
+    return done.stdout

@@ -38,7 +38,7 @@ from zoocache.storage.lmdb_environment import DAMAGE, Attached, Unbuilt
 from zoocache.storage.lmdb_files import WORD_MARK
 from zoocache.storage.lmdb_locked import Moved
 from zoocache.storage.lmdb_numbers import Damaged, Sight
-from zoocache.storage.lmdb_refusals import trouble
+from zoocache.storage.lmdb_refusals import is_about_room, trouble
 from zoocache.storage.lmdb_table import MAX_READERS
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ class Access:
         """After an error in a write: make another try worth while, or raise."""
         if isinstance(error, Moved):
             self._leave(attached)
-        elif _is_about_room(error):
+        elif _is_about_room(error, self.directory):
             raise _NoRoom from error
         else:
             self.recover(error, attached)
@@ -328,7 +328,7 @@ def _forget_dead_readers(attached: Attached) -> int:
     return attached.entries.env.reader_check() + attached.numbers.env.reader_check()
 
 
-def _is_about_room(error: Exception) -> bool:
-    return isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)) or (
-        getattr(error, "errno", None) or getattr(error, "code", None)
-    ) in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+def _is_about_room(error: Exception, directory: str) -> bool:
+    if isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)):
+        return True
+    return is_about_room(getattr(error, "errno", None) or getattr(error, "code", None) or 0, directory)

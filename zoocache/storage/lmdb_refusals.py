@@ -23,8 +23,30 @@ _WAYS_OUT = {
 }
 
 
+_SCARCE_BYTES = 1 << 20
+
+
+def is_about_room(code: int, path: str) -> bool:
+    """Whether an error of this number, at this path, says that the disk is full.
+
+    LMDB says EIO where only the first part of a write found room, so that one is asked about.
+    """
+    return code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or (code == errno.EIO and _is_room_scarce(path))
+
+
+def _is_room_scarce(path: str) -> bool:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _SCARCE_BYTES
+
+
 def trouble(path: str, error: OSError) -> StorageError:
     """What to tell a user whose storage directory cannot be used."""
+    code = error.errno or 0
+    if code == errno.EIO and is_about_room(code, path):
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     way_out = _WAYS_OUT.get(error.errno or 0, "choose another directory")
     return StorageError(f"lmdb storage {path}: {error.strerror or error}: {way_out}")
 
