@@ -13,7 +13,7 @@ from tests.children import DEADLINE_S, Children
 from tests.proxy import Proxy
 from tests.servers import Server, Servers
 from zoocache import deps
-from zoocache.bus import UNKNOWN, Heard, Message, Position
+from zoocache.bus import UNKNOWN, Heard, Message, Position, redis_scripts
 from zoocache.bus import redis as redis_bus
 from zoocache.bus.message import pack
 from zoocache.bus.redis import PAGE, RedisBus, RedisEar
@@ -148,8 +148,8 @@ def test_numbers_have_a_limit(
     bus: RedisBus, link: Link, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """More numbers than the server is to keep are dropped, and the floor stands for them."""
-    text = redis_bus._SEND.text.decode().replace(str(redis_bus.MOST_NUMBERS), "20")
-    monkeypatch.setattr(redis_bus, "_SEND", redis_bus.script(text))
+    text = redis_scripts.SEND.text.decode().replace(str(redis_scripts.MOST_NUMBERS), "20")
+    monkeypatch.setattr(redis_bus, "SEND", redis_scripts.script(text))
     for number in range(18):
         send(bus, f"tag:{number}")
     assert [b"18", b"18"] == link.command("HMGET", names.numbers, "n", "floor")

@@ -24,13 +24,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from zoocache.bus import UNKNOWN, Catch, Heard, Message, Position
 from zoocache.bus.message import MOST_BYTES, pack, unpack
+from zoocache.bus.redis_scripts import RAISE, SEND, SINCE
 from zoocache.errors import ServerDown, StorageError
 from zoocache.server.link import Link
 from zoocache.server.names import names_of
 from zoocache.server.replies import error_of
 from zoocache.server.resp import Argument, Garbled, Refusal, Reply
 from zoocache.server.resp import pack as pack_command
-from zoocache.server.scripts import LARGEST_N, PRELUDE, Script, script
+from zoocache.server.scripts import LARGEST_N, Script
 from zoocache.server.wire import Wire
 
 T = TypeVar("T")
@@ -38,62 +39,8 @@ T = TypeVar("T")
 PAGE = 1000
 """So many messages of the stream are read at once."""
 
-MOST_NUMBERS = 1_000_000
-"""Of more tags than these the server keeps no numbers: all of them are dropped, and the floor rises. Where nobody keeps
-entries nobody prunes them either, and they take about 100 bytes each."""
-
 QUIET_S = 1.0
 """Who has heard nothing for so long asks whether the connection is still there."""
-
-_SEND = script(
-    PRELUDE,
-    f"""
-    -- KEYS: numbers, stream, channel. ARGV: fresh epoch, mark, payload, "clear" or "", paths. Returns n.
-    refuse_on_replica(KEYS[1])
-    local own = read_own(KEYS[1], KEYS[2], ARGV[1])
-    next_n(KEYS[1], KEYS[2], own, ARGV[2], ARGV[1])
-    if ARGV[4] == 'clear' or redis.call('HLEN', KEYS[1]) > {MOST_NUMBERS} then
-      overtake_all(KEYS[1], own)
-    else
-      raise_paths(KEYS[1], own, 5, #ARGV)
-    end
-    announce(KEYS[1], KEYS[2], KEYS[3], own, ARGV[3])
-    return whole(own.n)
-    """,
-)  # fmt: skip
-
-_SINCE = script(
-    PRELUDE,
-    """
-    -- KEYS: numbers, stream. ARGV: fresh epoch, the last epoch and n that are known, how many messages at most.
-    -- Returns epoch, n, mark, messages after the known one, the oldest there is; neither for another epoch.
-    refuse_on_replica(KEYS[1])
-    local own = read_own(KEYS[1], KEYS[2], ARGV[1])
-    local found, oldest = {}, {}
-    if own.epoch == ARGV[2] and own.n > tonumber(ARGV[3]) then
-      found = redis.pcall('XRANGE', KEYS[2], whole(tonumber(ARGV[3]) + 1) .. '-0', '+', 'COUNT', ARGV[4])
-      oldest = redis.pcall('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
-      if found.err then found, oldest = {}, {} end  -- it is no stream
-    end
-    return {own.epoch, whole(own.n), own.mark, found, oldest}
-    """,
-)
-
-_RAISE = script(
-    PRELUDE,
-    """
-    -- KEYS: numbers, stream, channel. ARGV: fresh epoch, mark, payload, the epoch and n that were known. Returns n.
-    -- Each host that finds another history does it: what one has heard, from a server that went on by itself for a
-    -- while, another's floor may be too old for.
-    refuse_on_replica(KEYS[1])
-    local own = read_own(KEYS[1], KEYS[2], ARGV[1])
-    if own.epoch == ARGV[4] then own.n = math.max(own.n, tonumber(ARGV[5])) end
-    next_n(KEYS[1], KEYS[2], own, ARGV[2], ARGV[1])
-    overtake_all(KEYS[1], own)
-    announce(KEYS[1], KEYS[2], KEYS[3], own, ARGV[3])
-    return whole(own.n)
-    """,
-)
 
 _NEVER = Position(0, 0, UNKNOWN)
 _EVERYTHING = Message("clear", (), (), 0, 0, 0)
@@ -190,11 +137,11 @@ class RedisBus:
 
     def _send(self, message: Message, paths: Sequence[bytes]) -> _Ask:
         everything = "clear" if message.kind == "clear" else ""
-        return _Ask(_SEND, self._keys, (_fresh(), _mark(), pack(message), everything, *paths), self._number)
+        return _Ask(SEND, self._keys, (_fresh(), _mark(), pack(message), everything, *paths), self._number)
 
     def _raise_floor(self, known: Position) -> _Ask:
         said = (_fresh(), _mark(), pack(_EVERYTHING), b"%016x" % known.epoch, min(known.n, LARGEST_N))
-        return _Ask(_RAISE, self._keys, said, self._number)
+        return _Ask(RAISE, self._keys, said, self._number)
 
     def _number(self, reply: Reply) -> int:
         return _read(self._link, lambda: _n(reply))
@@ -202,7 +149,7 @@ class RedisBus:
     def _page(self, last: Position, most: int) -> _Page:
         """The next messages after a position."""
         arguments = (_fresh(), b"%016x" % last.epoch, min(last.n, LARGEST_N), most)
-        reply = self._link.run(_SINCE, self._keys[:2], arguments)
+        reply = self._link.run(SINCE, self._keys[:2], arguments)
         return _read(self._link, lambda: _page_of(reply))
 
 
