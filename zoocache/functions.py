@@ -14,7 +14,7 @@ from zoocache.engine.fill import add_deps
 from zoocache.errors import InvalidKey
 
 LONGEST_KEY = 1 << 20
-"""Characters; as long as a `key_for(…)` of arguments that anybody would cache by."""
+"""Characters that a key may have which is set; that of a call may have more."""
 
 __all__ = [
     "add_deps", "clear", "clear_async", "configure", "delete", "delete_async", "get", "get_async", "get_tag_version",
@@ -173,7 +173,7 @@ def set(  # noqa: A001  # the name that users of caches look for
     """Keep a value under a key, in place of what was there.
 
     Args:
-        key: non-empty text.
+        key: text of 1 to 2^20 characters.
         value: what the storage can keep.
         deps: a tag, or a list, tuple or set of tags.
         ttl: seconds; None: the configuration's `default_ttl`.
@@ -196,7 +196,7 @@ async def set_async(
 
 
 def _set(key: str, value: Any, deps: object, ttl: float | None, max_age: float | None) -> Steps[None]:
-    name = _checked_key(key)
+    name = _checked_new_key(key)
     tags = () if deps is None else dependencies.check_deps(deps)
     ttl_s = None if ttl is None else config.seconds(ttl, "ttl")
     age_s = None if max_age is None else config.seconds(max_age, "max_age")
@@ -225,10 +225,21 @@ async def delete_async(key: str) -> bool:
 
 
 def _checked_key(key: object) -> str:
-    if not isinstance(key, str) or not key or len(key) > LONGEST_KEY:
-        shown = f"a string of {len(key)} characters" if isinstance(key, str) else type(key).__name__
-        raise InvalidKey(f"a key is a string of 1 to {LONGEST_KEY} characters, not {shown}")
+    """A key that may be asked for. That of a call is as long as its arguments are."""
+    if not isinstance(key, str) or not key:
+        shown = "an empty one" if key == "" else type(key).__name__
+        raise InvalidKey(f"a key is a string of 1 character or more, not {shown}")
     return key
+
+
+def _checked_new_key(key: object) -> str:
+    """A key that may be set."""
+    name = _checked_key(key)
+    if len(name) > LONGEST_KEY:
+        raise InvalidKey(
+            f"a key to be set has {LONGEST_KEY} characters at most, not {len(name)}; set a digest of it instead"
+        )
+    return name
 
 
 def get_tag_version(tag: str) -> int:
