@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 import os
 import re
@@ -295,11 +296,16 @@ def test_reset_leaves_other_processes_and_the_host_alone(children: Children) -> 
 
 
 def test_every_public_name_is_there_and_documented() -> None:
-    """Each name of `zoocache.__all__` exists, and everything that can be called says what it does."""
-    for name in zoocache.__all__:
+    """Each public name exists, and everything that can be called says what it does."""
+    for name in [*zoocache.__all__, "set"]:
         thing = getattr(zoocache, name)
         if callable(thing):
             assert inspect.getdoc(thing), name
+
+
+def test_a_star_covers_no_builtin() -> None:
+    """`from zoocache import *` leaves what Python itself has under its name."""
+    assert set() == set(zoocache.__all__) & set(dir(builtins))
 
 
 @pytest.mark.parametrize("name", [name for name in zoocache.__all__ if inspect.isclass(getattr(zoocache, name))])

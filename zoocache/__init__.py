@@ -52,11 +52,14 @@ from zoocache.functions import (
     invalidate_async,
     prune,
     reset,
-    set,  # noqa: A004  # the name that users of caches look for
     set_async,
     version,
 )
+from zoocache.functions import (
+    set as set,  # noqa: A004  # the name that users of caches look for
+)
 
+# `from zoocache import *` must not put `zoocache.set` over the builtin; it is public all the same.
 __all__ = [
     "UNSET",
     "AlreadyConfigured",
@@ -94,7 +97,6 @@ __all__ = [
     "invalidate_async",
     "prune",
     "reset",
-    "set",
     "set_async",
     "version",
 ]
