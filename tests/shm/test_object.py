@@ -466,10 +466,20 @@ def test_a_shm_that_is_read_only_is_an_error(in_namespace: InNamespace) -> None:
     """The same for one that nobody may write to."""
 
     def work() -> None:
-        with pytest.raises(SegmentError, match="Read-only file system"):
+        with pytest.raises(SegmentError, match=r"Read-only file system; mount /dev/shm so that it may be written to"):
             attach("room")
 
     in_namespace(namespaces.with_shm("size=1m", work, namespaces.MS_RDONLY))
+
+
+def test_a_shm_without_room_for_another_file_is_an_error(in_namespace: InNamespace) -> None:
+    """Where the file system has no inode left, the message does not speak of bytes."""
+
+    def work() -> None:
+        with pytest.raises(SegmentError, match="as many files as it may; remove some"):
+            attach("room")
+
+    in_namespace(namespaces.with_shm("size=1m,nr_inodes=1", work))
 
 
 def test_without_proc_there_is_an_error(in_namespace: InNamespace, prefix: str) -> None:

@@ -14,10 +14,16 @@ import stat
 import sys
 
 from zoocache.digests import blake2b
-from zoocache.errors import SegmentRefused
+from zoocache.errors import SegmentError, SegmentRefused
 from zoocache.shm.layout import LAYOUT
 
 SHM_DIR = "/dev/shm"
+_WAYS_OUT = {
+    errno.EROFS: f"mount {SHM_DIR} so that it may be written to, or start the container without a read-only one",
+    errno.ENOSPC: f"{SHM_DIR} holds as many files as it may; remove some, or mount it with a larger nr_inodes",
+    errno.EMFILE: "this process has as many descriptors as it may; close some, or raise its limit (ulimit -n)",
+    errno.ENFILE: "the system has as many descriptors as it may; close some, or raise fs.file-max",
+}
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -93,3 +99,15 @@ def refuse_foreign(info: os.stat_result, file: str, links: int = 1) -> None:
 def refusal(file: str, fault: str) -> SegmentRefused:
     """What is raised for an object that is not ours."""
     return SegmentRefused(errno.EACCES, f"{file} {fault}, so it is not used; remove it or configure another prefix")
+
+
+def trouble(name: str, error: OSError) -> SegmentError:
+    """What is raised where a segment cannot be attached: an error of ours as it is, unless it lacks the way out."""
+    way_out = _WAYS_OUT.get(error.errno or 0)
+    if isinstance(error, SegmentError):
+        if way_out is None or type(error) is not SegmentError:
+            return error
+        text = str(error.strerror)
+    else:
+        text = f"segment {name} cannot be attached: {error}"
+    return SegmentError(error.errno, text if way_out is None else f"{text}; {way_out}")

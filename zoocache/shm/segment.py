@@ -238,10 +238,9 @@ def attach(
             if settle(name, fd, size):
                 return _attached(name, fd, True, lock_timeout_s)
             os.close(fd)
-    except SegmentError:
-        raise
     except OSError as error:
-        raise SegmentError(error.errno, f"segment {name} cannot be attached: {error}") from error
+        told = identity.trouble(name, error)
+        raise told from (error.__cause__ if told is error else error)
     raise SegmentError(errno.EAGAIN, f"segment {name} was replaced {ATTEMPTS} times while attaching; is something "
                                      "removing it again and again?")  # fmt: skip
 
