@@ -40,9 +40,9 @@ class Names(NamedTuple):
         return b"%b:f:%b" % (self.root, token.hex().encode())
 
     @property
-    def patterns(self) -> tuple[bytes, ...]:
+    def pattern(self) -> bytes:
         """What SCAN finds all entries, leases and failures of this prefix by, and nothing else."""
-        return tuple(b"%b:%b:*" % (self.root, kind) for kind in (b"e", b"l", b"f"))
+        return b"%b:[elf]:*" % self.root
 
 
 def names_of(prefix: str) -> Names:

@@ -208,13 +208,9 @@ class StoreSteps:
     def clear(self) -> Steps[None]:
         """See `Store.clear`."""
         yield self._ask(scripts.CLEAR, None, (), os.urandom(8))
-        for pattern in self._names.patterns:
-            yield from self._drop_all(pattern)
-
-    def _drop_all(self, pattern: bytes) -> Steps[None]:
         cursor = b"0"
         while True:
-            cursor, keys = _list((yield _scan(cursor, pattern)))
+            cursor, keys = _list((yield _scan(cursor, self._names.pattern)))
             if keys:
                 yield Ask(None, (), ("UNLINK", *keys))
             if cursor == b"0":
