@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,16 @@ def objects_of(prefix: str) -> list[Path]:
     """The objects in /dev/shm that were made under a prefix: segments and semaphores."""
     uid = os.geteuid()
     return [path for name in ("zoocache", "sem.zoocache") for path in DEV_SHM.glob(f"{name}-{uid}-{prefix}[-@]*")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Whoever is started with SIGINT ignored (`nohup make test &` does so) hands that on; tests interrupt children."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def test_a_conversation(children: Children) -> None:
     assert "hey!" == child.line()
     assert "last" == child.line()
     assert 0 == child.wait()
+
+
+def test_a_child_hears_ctrl_c(children: Children) -> None:
+    """A child can be interrupted."""
+    child = children.code("print('here'); input()")
+    child.wait_for("here")
+    child.process.send_signal(signal.SIGINT)
+    assert -signal.SIGINT == child.wait()
+
+
+def test_a_child_hears_ctrl_c_though_the_tests_do_not(children: Children) -> None:
+    """It can be interrupted when the tests were started in the background of a shell, which has them ignore that."""
+    own = f"{__file__}::{test_a_child_hears_ctrl_c.__name__}"
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "pytest", "-q"]
+    assert "1 passed" in children.command([*command, own]).output()
 
 
 def test_failure_is_told(children: Children) -> None:
