@@ -7,7 +7,8 @@ the outbox, a network that goes and comes back, a full outbox, a server that tri
 fails over to a replica that lacks the latest of it.
 
 What must hold: as long as the server forgets nothing, nobody ever loads what an invalidation had overtaken that was
-sent when it returned. And once everything is sent and heard, no live object and no entry is stale, whatever happened.
+sent when it returned, nor what an invalidation of his own host had overtaken, sent or not. And once everything is sent
+and heard, no live object and no entry is stale, whatever happened.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Weather:
             raise ServerDown("the network is down")
         return self._bus  # type: ignore[return-value]
 
+    @property
+    def sent_n(self) -> int:
+        """See `Bus`."""
+        return self._bus.sent_n
+
     def send(self, message: Message, paths: Sequence[bytes]) -> int:
         """See `Bus`."""
         return self._reached().send(message, paths)
@@ -73,6 +79,7 @@ class Player(Host):
         self.hosts = Hosts(self.weather, None, through, hears=True)  # type: ignore[arg-type]
         self.far = RedisStore(self.link, prefix) if through else None
         self.live: tuple[int, int] | None = None
+        self.returned = 0  # what the last invalidation of this host that returned was about
         self.inbox: list[Heard] = []
 
     def trusts(self) -> bool:
@@ -96,6 +103,7 @@ class Play:
         self.names = names_of(prefix)
         self.reader = RedisBus(self.link, prefix)
         self.database = self.hits = 0
+        self.without: tuple[object, ...] = ()
         self.dice = random.Random(0)
         self.fills: list[tuple[Player, int, Stamp | None, int]] = []
         self.begin()
@@ -114,6 +122,8 @@ class Play:
         self.begin()
         for _ in range(STEPS):
             step = self.dice.choices(*zip(*self.steps.items(), strict=True))[0]
+            if step in self.without:
+                continue
             step(self, self.dice.choice(self.players))
             self.post()
             self.hits += step.__name__ in {"load", "begin_fill"} and any(each.has_live() for each in self.players)
@@ -148,6 +158,7 @@ class Play:
             one.hosts.abandon(one.trie, place)
             return
         one.finish(place, *tags, sent=sent)
+        one.returned = self.database
         if sent and all(each.trie.segment.outbox.is_empty() for each in self.players):
             self.returned = self.database
 
@@ -176,7 +187,8 @@ class Play:
         since = one.trie.seq()
         loaded = one.far.load(DIGEST, clock.now())
         if loaded is not None:
-            assert self.has_forgotten or int(loaded.body) >= self.returned, "an entry is older than what had returned"
+            least = max(self.returned, one.returned)
+            assert self.has_forgotten or int(loaded.body) >= least, "an entry is older than what had returned"
             one.hosts.behind(one.trie, loaded.n)
             one.live = since, int(loaded.body)
 
@@ -289,12 +301,12 @@ def world(prefix: str, redis_url: str) -> Iterator[Play]:
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_stale(world: Play, seed: int) -> None:
     """Whatever the schedule is, nothing stale is loaded, and nothing stale is left when all has settled."""
-    for number in range(seed * 1000, seed * 1000 + 60):
+    for number in range(seed * 1000, seed * 1000 + 50):
         try:
             world.play(number)
         except AssertionError as error:  # noqa: PERF203
             raise AssertionError(f"schedule {number}: {error}") from error
-    assert 300 < world.hits, "there is hardly ever anything live, so this proves nothing"
+    assert 250 < world.hits, "there is hardly ever anything live, so this proves nothing"
 
 
 def forgets(*_args: Any, **_options: Any) -> None:
@@ -305,14 +317,14 @@ def test_the_schedules_find_a_host_that_does_not_hear(world: Play, monkeypatch: 
     """A host that moves its position and overtakes nothing is found out."""
     monkeypatch.setattr("zoocache.engine.hearing._change_trie", forgets)
     with pytest.raises(AssertionError, match="stale"):
-        play_all(world)
+        play_all(world, *QUAKES)
 
 
 def test_the_schedules_find_one_that_trusts_the_server_too_soon(world: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that takes entries while it has something unsent is found out."""
     monkeypatch.setattr(Hosts, "takes_nothing", lambda *_args: False)
     with pytest.raises(AssertionError, match=r"stale|older"):
-        play_all(world)
+        play_all(world, *QUAKES)
 
 
 def test_the_schedules_find_a_late_stamp(world: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +336,7 @@ def test_the_schedules_find_a_late_stamp(world: Play, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Play, "keep", late)
     with pytest.raises(AssertionError, match=r"stale|older"):
-        play_all(world)
+        play_all(world, *QUAKES)
 
 
 def test_the_schedules_find_a_server_that_knows_too_little(world: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +346,12 @@ def test_the_schedules_find_a_server_that_knows_too_little(world: Play, monkeypa
         play_all(world)
 
 
-def play_all(world: Play) -> None:
+QUAKES = (Play.lose_outbox, Play.trim, Play.forget, Play.fail_over)
+"""After these everything is overtaken, which hides many a fault."""
+
+
+def play_all(world: Play, *without: object) -> None:
     """Many schedules; what is broken breaks in one of them."""
+    world.without = without
     for seed in range(600):
         world.play(seed)

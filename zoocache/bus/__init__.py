@@ -108,7 +108,13 @@ class Ear(Protocol):
 
 
 class Bus(Protocol):
-    """See the head of this file."""
+    """See the head of this file.
+
+    Attributes:
+        sent_n: the number of what this process sent last; 0 if it has sent nothing.
+    """
+
+    sent_n: int
 
     def send(self, message: Message, paths: Sequence[bytes]) -> int:
         """Number a message, raise the numbers of `paths` (of everything, for `clear`), keep and tell it, in one step.

@@ -75,12 +75,16 @@ class RedisBus:
     Args:
         link: to the server; the bus does not close it.
         prefix: of the configuration; "" for none.
+
+    Attributes:
+        sent_n: see `zoocache.bus.Bus`.
     """
 
     def __init__(self, link: Link, prefix: str) -> None:
         self._link = link
         self._names = names_of(prefix)
         self._keys = (self._names.numbers, self._names.stream, self._names.channel)
+        self.sent_n = 0
 
     def __str__(self) -> str:
         return str(self._link.address)
@@ -137,7 +141,11 @@ class RedisBus:
 
     def _send(self, message: Message, paths: Sequence[bytes]) -> _Ask:
         everything = "clear" if message.kind == "clear" else ""
-        return _Ask(SEND, self._keys, (_fresh(), _mark(), pack(message), everything, *paths), self._number)
+        return _Ask(SEND, self._keys, (_fresh(), _mark(), pack(message), everything, *paths), self._sent)
+
+    def _sent(self, reply: Reply) -> int:
+        self.sent_n = n = self._number(reply)
+        return n
 
     def _raise_floor(self, known: Position) -> _Ask:
         said = (_fresh(), _mark(), pack(_EVERYTHING), b"%016x" % known.epoch, min(known.n, LARGEST_N))

@@ -9,6 +9,9 @@ the very next; whatever else comes is only a hint to read the stream, which is t
              the position is the server's of before that. Where history is another one the server's floor rises too:
              its numbers know less than this host, so its entries may be stale
 
+What was sent from here, and what was seen in stamps, the server must know too: if its numbers do not come up to that,
+it has lost the latest, though nothing of it was heard.
+
 Nobody knows what a host that never heard has missed: its floors rise at first. LMDB outlives the segment, so what it
 missed is read up from its own position. Where LMDB cannot be written the trie goes on alone; what LMDB missed is done
 again, to both, once it can.
@@ -138,12 +141,15 @@ class Hearing:
 
     def _catch_up(self, trie: Trie, moment: Now) -> None:
         words = trie.words
+        want = words[H_BUS_WANT]  # before the question: what the server does not know then, it has lost
         known: Position | None = trie.segment.write(position_of, trie)
         start = self._start(known)
         if start is None:
             self._change(trie, known, self._bus.now(), EVERYTHING, moment)
         else:
             catch = self._bus.since(start)
+            if catch.now.epoch == start.epoch and catch.now.n < want:
+                catch, start = catch._replace(whole=False, forked=True), start._replace(n=want)
             if catch.whole:
                 self._change(trie, known, catch.now, self._news(trie, catch.heard), moment)
             else:

@@ -104,7 +104,9 @@ class Hosts:
         """
         end = trie.segment.lock.run(_finish, trie, place, message.kind, targets, wall_ms, sent)
         self._told(trie, message.kind)
-        if not sent:
+        if sent:
+            self.behind(trie, self.bus.sent_n)
+        else:
             _ring(trie)
         return end
 
@@ -138,11 +140,11 @@ class Hosts:
         return not self.hears or bool(trie.words[H_CAUGHT_UP])
 
     def behind(self, trie: Trie, n: int) -> None:
-        """The server was seen to be at a number: have the listener look if this host is not."""
+        """The server was at a number: if this host has not heard of it in a moment, the listener looks; if the server
+        knows nothing of it either, it has lost it."""
         words = trie.words
         if self.hears and n > words[H_BUS_N] and n > words[H_BUS_WANT]:
             words[H_BUS_WANT] = n
-            _ring(trie)
 
     # What the listener does; and others in passing, where there can be no listener.
 

@@ -23,7 +23,7 @@ from zoocache.bus.message import paths_of, unpack
 from zoocache.errors import ServerRefused, StorageError
 from zoocache.log import log
 from zoocache.shm import points
-from zoocache.shm.layout import H_HLC, H_SENT
+from zoocache.shm.layout import H_BUS_WANT, H_HLC, H_SENT
 from zoocache.shm.outbox import BEGUN, DONE, UNSENT, Place, Record
 from zoocache.shm.slots import NOBODY
 from zoocache.trie import Target, Trie, target_of, words_of
@@ -99,8 +99,10 @@ class Sending:
         return bool(is_lost or records)
 
     def _send(self, trie: Trie, message: Message) -> None:
-        self._bus.send(message, paths_of(message))
-        trie.words[H_SENT] += 1
+        n = self._bus.send(message, paths_of(message))
+        words = trie.words
+        words[H_SENT] += 1
+        words[H_BUS_WANT] = max(words[H_BUS_WANT], n)
         if points.ARMED:
             points.reach("hosts.sent")
 

@@ -115,6 +115,7 @@ class Listener:
         self._ask_s = min(ASK_S, (settings.max_bus_lag or ASK_S) / 4)
         self._due_s = {"ask": 0.0, "renew": 0.0, "prune": time.monotonic() + settings.auto_prune_interval}
         self._alone_s = time.monotonic()
+        self._wanted = 0, 0.0  # a number that was met before it was heard, and when
         self._pause_s = 0.0
         self._has_warned = False
 
@@ -168,7 +169,7 @@ class Listener:
             self._ear = self._bus.listen()
             self._due_s["ask"] = 0.0
         try:
-            if self._is_due("ask", self._ask_s):
+            if self._is_due("ask", self._ask_s) or self._is_late():
                 self.hosts.catch_up(self._trie, clock.now())
             heard = self._ear.hear(min(STEP_S, self._ask_s))
         except (ServerDown, ServerRefused):
@@ -176,6 +177,15 @@ class Listener:
             raise
         if heard:
             self.hosts.hear(self._trie, heard, clock.now())
+
+    def _is_late(self) -> bool:
+        """Whether a number that somebody has met was not heard for longer than a message takes."""
+        words, now_s = self._trie.words, time.monotonic()
+        n, since_s = self._wanted
+        if n <= words[H_BUS_N]:
+            self._wanted = words[H_BUS_WANT], now_s
+            return False
+        return now_s - since_s > PROPAGATION_S
 
     def _close_ear(self) -> None:
         if self._ear is not None:
@@ -246,14 +256,6 @@ class Listener:
 
     def _send_all(self) -> None:
         self.hosts.drain(self._trie, clock.now())
-        if self._is_behind():
-            self._rest(PROPAGATION_S)
-        if self._is_behind():
-            self.hosts.catch_up(self._trie, clock.now())
-
-    def _is_behind(self) -> bool:
-        words = self._trie.words
-        return bool(words[H_BUS_WANT] > words[H_BUS_N])
 
     def _end(self, sender: threading.Thread) -> None:
         self._is_leaving = True
