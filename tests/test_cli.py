@@ -228,6 +228,29 @@ def test_check_tells_faults(run: Run, prefix: str) -> None:
     assert "a node has changed after seq\n" == outcome.output
 
 
+HOLDER = """
+    import os, signal, zoocache
+    from zoocache import runtime
+    @zoocache.cacheable
+    def get(): return 1
+    get()
+    zoocache.invalidate("org:1")
+    lock = runtime.engine().trie.segment.lock
+    lock.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+"""
+
+
+def test_looking_beside_a_stopped_process(run: Run, children: Children) -> None:
+    """`tags` and `top` show what they show though a stopped process holds the write lock; `check` names it."""
+    holder = children.code(HOLDER)
+    holder.wait_stopped()
+    assert "org:1" in run("tags").output
+    assert "org:1" in run("top", "--once").output
+    outcome = run("check")
+    assert (1, "") == outcome[:2]
+    assert one_line(outcome.errors).endswith(f"Stopped at this moment: process {holder.pid}.")
+
+
 def test_destroy_removes_the_segment_of_nobody(run: Run, user: Child, prefix: str) -> None:
     """`zoocache destroy` refuses while a process is attached, removes the segment afterwards, and may come again."""
     outcome = run("destroy", "--prefix", prefix)

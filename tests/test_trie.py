@@ -434,6 +434,7 @@ def test_readers_go_on_while_a_writer_is_stopped(stopped: Child, make_trie: Call
     since = trie.seq()
     assert trie.look(paths("known", "other"), since) is not None
     assert (1, False) == (trie.version("known"), stale(trie, since, "other"))
+    assert [("known", 1)] == [(node.tag, node.changed) for node in trie.listing()]
     for write in (lambda: invalidate(trie, "other"), lambda: trie.prune(0, WALL_MS), lambda: trie.clear(WALL_MS)):
         with pytest.raises(Busy, match="not robbed"):
             write()

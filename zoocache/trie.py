@@ -189,12 +189,16 @@ class Trie:
         return version if words[H_GEN] == gen else None
 
     def listing(self) -> list[TagNode]:
-        """All tags that have a node, in the order of their names.
+        """All tags that have a node, in the order of their names. It waits for nobody on x86-64.
 
         Raises:
             Busy, Orphaned: as `invalidate`.
         """
-        nodes = self.segment.write(lambda: list(self.tables.nodes()))
+        nodes = self.tables.copied() if LOCK_FREE else None
+        if nodes is None:
+            nodes = self.segment.write(lambda: list(self.tables.nodes()))
+        if not self.is_live():
+            raise Orphaned(self.segment.name)
         return sorted(TagNode(node.text.decode("ascii", "replace"), node.changed, clock.hlc_wall_s(node.at))
                       for node in nodes if node.text)  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -49,6 +49,26 @@ def test_what_was_inserted_is_found(tables: Tables) -> None:
     assert ((7, 9), None, None) == (read(tables, 5, 6), read(tables, 5, 7), read(tables, 6, 6))
     assert [node(5, 6, changed=7)] == list(tables.nodes())
     assert 1 == tables.count()
+
+
+@pytest.mark.parametrize("times", [1, tables_room.COPY_ATTEMPTS])
+def test_a_copy_is_of_one_table(tables: Tables, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """A table that is replaced twice while it is copied is copied anew, or not at all."""
+    old, new = node(5), node(6)
+    insert(tables, old)
+    copy = Tables.nodes
+
+    def replaced_meanwhile(self: Tables) -> Iterator[Node]:
+        copied = list(copy(self))
+        if len(rounds) < times:
+            rounds.append(1)
+            for _ in range(2):
+                self.replace([new], 0)
+        yield from copied
+
+    rounds: list[int] = []
+    monkeypatch.setattr(Tables, "nodes", replaced_meanwhile)
+    assert ([new] if times == 1 else None) == tables.copied()
 
 
 def test_probing_goes_round_the_end(tables: Tables) -> None:

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -79,6 +80,20 @@ def named_prefix(core: Core) -> str:
     """The prefix, as sentences name it."""
     prefix = core.settings().prefix
     return "the empty prefix" if prefix is None else f"prefix {prefix!r}"
+
+
+def stopped_ones(core: Core) -> str:
+    """Which processes of the prefix are stopped, as a sentence to append; nothing if none is seen to be."""
+    pids = [str(each.pid) for each in core.processes() if state_of(each.pid) in ("T", "t")]
+    return f" Stopped at this moment: process {' and '.join(pids)}." if pids else ""
+
+
+def state_of(pid: int) -> str:
+    """The letter for the state of a process, as `ps` shows it; nothing if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def reached(core: Core) -> str:
@@ -162,7 +177,10 @@ def prune(
 def check(prefix: Prefix = None, storage_url: StorageUrl = None) -> None:
     """Look for faults in the segment; exit status 1 if there are any."""
     core = look(prefix, storage_url)
-    faults = core.check()
+    try:
+        faults = core.check()
+    except zoocache.Busy as error:
+        fail(f"{error}{stopped_ones(core)}")
     for fault in faults:
         print(fault)
     if faults:

@@ -58,6 +58,8 @@ from zoocache.shm.layout import (
 
 PROBES = 128
 MISSING = -1
+COPY_ATTEMPTS = 4
+"""Who copies a table without the lock, and finds that it was replaced meanwhile, tries so often."""
 
 
 class Node(NamedTuple):
@@ -166,6 +168,17 @@ class Tables:
                 offset, length = table[at + N_TEXT] >> 16, table[at + N_TEXT] & 0xFFFF
                 text = bytes(self._bytes[arena + offset : arena + offset + length])
                 yield Node(table[at], table[at + N_LOW], table[at + N_CHANGED], table[at + N_AT], text)
+
+    def copied(self) -> list[Node] | None:
+        """The nodes of the active table, copied out without the lock, for who only looks: one that is being changed
+        meanwhile may show its new time with its old number. None: the table was replaced, again and again."""
+        words = self._words
+        for _ in range(COPY_ATTEMPTS):
+            gen = words[H_GEN]
+            nodes = list(self.nodes())
+            if words[H_GEN] == gen:
+                return nodes
+        return None
 
     def replace(self, survivors: Iterable[Node], floor: int) -> None:
         """Writer, under the lock: make `survivors` the whole of the active table.
