@@ -363,6 +363,43 @@ def test_a_network_that_swallows_everything(used: MakeUsed, servers: Servers, ch
     until(lambda: other.stale(since, "a") and one.stale(since_one, "b"))
 
 
+def test_who_may_not_listen_asks(used: MakeUsed, servers: Servers) -> None:
+    """Where the channel is closed to this user, its hosts hear about a second later."""
+    server = servers.start()
+    server.ask("ACL", "SETUSER", "shy", "on", ">sesame", "~*", "+@all", "resetchannels", "-subscribe")
+    one, other = used("one", server.url), used("other", f"unix://shy:sesame@{server.path}")
+    one.listened()
+    other.listened()
+    cross(one, other)
+
+
+def test_an_editable_install(children: Children, redis_url: str, tmp_path: Path) -> None:
+    """A library that an import hook finds, and no entry of the import path leads to, is found by the listener too."""
+    code = f"""
+        import os, sys
+        root = {str(ROOT)!r}
+        sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != root]
+        import importlib.util
+        spec = importlib.util.spec_from_file_location("zoocache", root + "/zoocache/__init__.py",
+                                                      submodule_search_locations=[root + "/zoocache"])
+        sys.modules["zoocache"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        from zoocache.config import Settings
+        from zoocache.listener import starter
+        from zoocache.shm.segment import attach
+        import time
+        settings = Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=sys.argv[1])
+        segment = attach(settings.prefix)
+        os.waitpid(starter.start(settings), 0)
+        while not segment.has_listener():
+            time.sleep(0.01)
+        print("there")
+    """
+    child = children.code(code, redis_url, env={"PYTHONPATH": ""}, cwd=tmp_path)
+    child.wait_for("there")
+    child.output()
+
+
 def test_garbage_on_the_channel(used: MakeUsed) -> None:
     """Whoever writes into the channel stops nobody."""
     one, other = used("one"), used("other")

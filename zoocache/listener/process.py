@@ -165,18 +165,23 @@ class Listener:
         if not self.hosts.hears:
             self._rest(STEP_S)
             return
-        if self._ear is None:
-            self._ear = self._bus.listen()
-            self._due_s["ask"] = 0.0
+        deaf = _trouble(self._open_ear)
         try:
             if self._is_due("ask", self._ask_s) or self._is_late():
                 self.hosts.catch_up(self._trie, clock.now())
-            heard = self._ear.hear(min(STEP_S, self._ask_s))
+            heard = [] if self._ear is None else self._ear.hear(min(STEP_S, self._ask_s))
         except (ServerDown, ServerRefused):
             self._close_ear()
             raise
         if heard:
             self.hosts.hear(self._trie, heard, clock.now())
+        if deaf is not None:  # who may not listen may ask, all the same
+            raise deaf
+
+    def _open_ear(self) -> None:
+        if self._ear is None:
+            self._ear = self._bus.listen()
+            self._due_s["ask"] = 0.0  # what was sent before that
 
     def _is_late(self) -> bool:
         """Whether a number that somebody has met was not heard for longer than a message takes."""
