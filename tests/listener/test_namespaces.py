@@ -49,3 +49,27 @@ def test_two_hosts(prefix: str, redis_url: str, tmp_path: Path) -> None:
         assert [0, 0] == [each.wait() for each in crew]
     finally:
         forks.end()
+
+
+def test_the_first_process_of_a_container(prefix: str, redis_url: str) -> None:
+    """Who is process 1 is given every orphan: a listener that has ended is reaped there, and no zombie stays."""
+    forks = Forks()
+
+    def work() -> None:
+        assert 1 == os.getpid()
+        one = Used(Settings(prefix=prefix, bus_url=redis_url))
+        pid = one.listened()
+        assert one.ensure()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not one.trie.segment.has_listener())
+        until(lambda: one.listened() != pid)
+        until(lambda: one.ensure() and not Path(f"/proc/{pid}").exists())
+        one.leave()
+        os.kill(one.pid, signal.SIGTERM)
+
+    try:
+        if forks.fork(namespaces.as_first(lambda: None)).wait():
+            pytest.skip("namespaces of processes are not permitted here")
+        assert 0 == forks.fork(namespaces.as_first(work)).wait()
+    finally:
+        forks.end()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 CLONE_NEWNS = 0x0002_0000
+CLONE_NEWPID = 0x2000_0000
 MS_REC = 0x4000
 MS_PRIVATE = 0x4_0000
 MS_RDONLY = 1
@@ -32,6 +33,22 @@ def enter() -> None:
 def mount_tmpfs(path: str, options: str, flags: int = 0) -> None:
     """Put an empty file system over a folder."""
     _check(_libc.mount(b"tmpfs", path.encode(), b"tmpfs", flags, options.encode()))
+
+
+def as_first(work: Callable[[], object]) -> Callable[[], None]:
+    """`work` for a forked child: it is done by process 1 of a container, and an error ends the child too."""
+
+    def run() -> None:
+        enter()
+        _check(_libc.unshare(CLONE_NEWPID))
+        first = os.fork()
+        if first:
+            assert os.waitpid(first, 0)[1] == 0
+            return
+        _check(_libc.mount(b"proc", b"/proc", b"proc", 0, None))
+        work()
+
+    return run
 
 
 def with_shm(options: str, work: Callable[[], object], flags: int = 0) -> Callable[[], None]:

@@ -86,13 +86,12 @@ class Sending:
     def _round(self, trie: Trie, moment: Now) -> bool:
         """Whether anything was sent."""
         segment = trie.segment
-        lost, is_lost = segment.write(segment.outbox.lost)
+        lost, is_lost, records, adopted = segment.write(self._look, trie, moment)
+        if adopted:
+            trie.tell_neighbours()
         if is_lost:
             self._send(trie, _everything(trie))
             segment.write(segment.outbox.told_lost, lost)
-        records, adopted = segment.write(self._look, trie, moment)
-        if adopted:
-            trie.tell_neighbours()
         for places, message in _together(records):
             self._send(trie, message)
             segment.write(_done, trie, places)
@@ -106,8 +105,9 @@ class Sending:
         if points.ARMED:
             points.reach("hosts.sent")
 
-    def _look(self, trie: Trie, moment: Now) -> tuple[list[Record], bool]:
-        """Under the lock: what is to be sent, and whether something that others had begun is among it."""
+    def _look(self, trie: Trie, moment: Now) -> tuple[int, int, list[Record], bool]:
+        """Under the lock: what was lost (see `Outbox.lost`), what is to be sent, and whether something that others had
+        begun is among it."""
         records = trie.segment.outbox.waiting(ROUND_BYTES)
         begun = [record for record in records if record.state == BEGUN]
         adopted = {record.place.start for record in begun if self._is_left(trie, record, moment.up_ms)}
@@ -119,7 +119,8 @@ class Sending:
             for start in (record.place.start for record in begun)
             if start not in adopted
         }
-        return [each for each in records if each.state == UNSENT or each.place.start in adopted], bool(adopted)
+        unsent = [each for each in records if each.state == UNSENT or each.place.start in adopted]
+        return (*trie.segment.outbox.lost(), unsent, bool(adopted))
 
     def _is_left(self, trie: Trie, record: Record, up_ms: int) -> bool:
         """Whether nobody else will end what was begun."""

@@ -7,6 +7,9 @@ is reaped in passing.
 Where none can be started (an embedded interpreter, a frozen program, a sandbox), one warning says so, and this process
 sends and hears in passing, about once a second. Now and then it tries again.
 
+The listener is nobody's child, unless this process is the first of its container (process 1): then the system makes it
+ours, and it is reaped in passing too, once it has ended.
+
 What guards what: the words of a Starter are hints of this process; two threads that start at once are harmless, for one
 of the listeners finds the lock taken and leaves. A forked child has none of its parent's children to reap.
 """
@@ -26,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from zoocache import clock
 from zoocache.errors import ZooCacheError
-from zoocache.shm.layout import H_LISTENER_MS
+from zoocache.shm.layout import H_LISTENER_MS, H_LISTENER_PID
 from zoocache.shm.segment import Orphaned, Segment
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ class Starter:
         self._settings = settings
         self._hosts = hosts
         self._child = 0
+        self._given = 0  # a listener that the system has made a child of this process
         self._owner = os.getpid()
         self._started_ms = 0
         self._failed_ms = 0
@@ -81,6 +85,8 @@ class Starter:
         self._reap()
         if trie.segment.has_listener():
             self._started_ms = self._failed_ms = 0
+            if os.getpid() == 1:
+                self._given = _if_ours(trie.words[H_LISTENER_PID]) or self._given
             return True
         try:
             self._start_in_turn(trie.segment, clock.up_ms())
@@ -118,11 +124,15 @@ class Starter:
             )  # fmt: skip
 
     def _reap(self) -> None:
-        child, self._child = self._child, 0
+        self._child, self._given = self._left_of(self._child), self._left_of(self._given)
+
+    def _left_of(self, child: int) -> int:
+        """A child of this process, if it has not ended."""
         if child and self._owner == os.getpid():
             with contextlib.suppress(ChildProcessError):  # somebody else has reaped it
                 if not os.waitpid(child, os.WNOHANG)[0]:
-                    self._child = child
+                    return child
+        return 0
 
     def _in_passing(self, trie: Trie) -> None:
         """What the listener would do."""
@@ -132,6 +142,14 @@ class Starter:
                 self._hosts.catch_up(trie, moment)
         except ZooCacheError as error:
             log.debug("zoocache: nothing was sent or heard in passing: %s", error)
+
+
+def _if_ours(pid: int) -> int:
+    """The process, if it is a listener that was started here: another process may have that number here, if the
+    listener is of another container."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return pid if PROGRAM.encode() in file.read().split(b"\0") else 0
+    return 0
 
 
 def _take_turn(segment: Segment, now_ms: int) -> bool:
