@@ -101,13 +101,9 @@ def refusal(file: str, fault: str) -> SegmentRefused:
     return SegmentRefused(errno.EACCES, f"{file} {fault}, so it is not used; remove it or configure another prefix")
 
 
-def trouble(name: str, error: OSError) -> SegmentError:
-    """What is raised where a segment cannot be attached: an error of ours as it is, unless it lacks the way out."""
+def with_way_out(error: SegmentError) -> SegmentError:
+    """The error itself, or, if it says only what the system says, one that names the way out too."""
     way_out = _WAYS_OUT.get(error.errno or 0)
-    if isinstance(error, SegmentError):
-        if way_out is None or type(error) is not SegmentError:
-            return error
-        text = str(error.strerror)
-    else:
-        text = f"segment {name} cannot be attached: {error}"
-    return SegmentError(error.errno, text if way_out is None else f"{text}; {way_out}")
+    if way_out is None or type(error) is not SegmentError:
+        return error
+    return SegmentError(error.errno, f"{error.strerror}; {way_out}")

@@ -238,9 +238,11 @@ def attach(
             if settle(name, fd, size):
                 return _attached(name, fd, True, lock_timeout_s)
             os.close(fd)
+    except SegmentError as error:
+        raise identity.with_way_out(error) from error.__cause__
     except OSError as error:
-        told = identity.trouble(name, error)
-        raise told from (error.__cause__ if told is error else error)
+        told = f"segment {name} cannot be attached: {error}"
+        raise identity.with_way_out(SegmentError(error.errno, told)) from error
     raise SegmentError(errno.EAGAIN, f"segment {name} was replaced {ATTEMPTS} times while attaching; is something "
                                      "removing it again and again?")  # fmt: skip
 
