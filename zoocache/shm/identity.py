@@ -14,7 +14,7 @@ import stat
 import sys
 
 from zoocache.digests import blake2b
-from zoocache.errors import SegmentError, SegmentRefused
+from zoocache.errors import SegmentRefused
 from zoocache.shm.layout import LAYOUT
 
 SHM_DIR = "/dev/shm"
@@ -101,9 +101,7 @@ def refusal(file: str, fault: str) -> SegmentRefused:
     return SegmentRefused(errno.EACCES, f"{file} {fault}, so it is not used; remove it or configure another prefix")
 
 
-def with_way_out(error: SegmentError) -> SegmentError:
-    """The error itself, or, if it says only what the system says, one that names the way out too."""
-    way_out = _WAYS_OUT.get(error.errno or 0)
-    if way_out is None or type(error) is not SegmentError:
-        return error
-    return SegmentError(error.errno, f"{error.strerror}; {way_out}")
+def way_out(error: OSError) -> str:
+    """What to append to what the system says, so that the message names the way out; nothing if it is not known."""
+    known = _WAYS_OUT.get(error.errno or 0)
+    return "" if known is None else f"; {known}"

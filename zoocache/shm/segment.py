@@ -239,10 +239,12 @@ def attach(
                 return _attached(name, fd, True, lock_timeout_s)
             os.close(fd)
     except SegmentError as error:
-        raise identity.with_way_out(error) from error.__cause__
+        if type(error) is not SegmentError or not identity.way_out(error):
+            raise
+        raise SegmentError(error.errno, f"{error.strerror}{identity.way_out(error)}") from error.__cause__
     except OSError as error:
-        told = f"segment {name} cannot be attached: {error}"
-        raise identity.with_way_out(SegmentError(error.errno, told)) from error
+        text = f"segment {name} cannot be attached: {error}{identity.way_out(error)}"
+        raise SegmentError(error.errno, text) from error
     raise SegmentError(errno.EAGAIN, f"segment {name} was replaced {ATTEMPTS} times while attaching; is something "
                                      "removing it again and again?")  # fmt: skip
 
