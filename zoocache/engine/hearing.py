@@ -110,6 +110,9 @@ class Hearing:
         self._bus = bus
         self._store = store
         self._kept: Position | None = None  # the store's own, if this process knows it
+        self._last: tuple[Trie, Position] | None = (
+            None  # where this process has left a segment; it may have moved since
+        )
         self._one_at_a_time = threading.RLock()
 
     def after_fork(self) -> None:
@@ -127,14 +130,15 @@ class Hearing:
             self._catch_up(trie, moment)
 
     def _hear(self, trie: Trie, heard: Sequence[Heard], moment: Now) -> None:
-        known: Position | None = trie.segment.write(position_of, trie)
+        known = self._last[1] if self._last is not None and self._last[0] is trie else None
         next_ones = None if known is None or self._is_store_unknown() else _next_ones(known, heard)
         if known is None or next_ones is None:
             trie.words[H_GAPS] += 1
             self._catch_up(trie, moment)
         elif next_ones:
             what = self._news(trie, next_ones)
-            self._change(trie, known, next_ones[-1].position, what, moment, keep=what != NOTHING)
+            if not self._change(trie, known, next_ones[-1].position, what, moment, keep=what != NOTHING):
+                self._catch_up(trie, moment)
 
     def _is_store_unknown(self) -> bool:
         return self._store is not None and self._kept is None
@@ -145,20 +149,21 @@ class Hearing:
         known: Position | None = trie.segment.write(position_of, trie)
         start = self._start(known)
         if start is None:
-            self._change(trie, known, self._bus.now(), EVERYTHING, moment)
+            is_done = self._change(trie, known, self._bus.now(), EVERYTHING, moment)
         else:
             catch = self._bus.since(start)
             if catch.now.epoch == start.epoch and catch.now.n < want:
                 catch, start = catch._replace(whole=False, forked=True), start._replace(n=want)
             if catch.whole:
-                self._change(trie, known, catch.now, self._news(trie, catch.heard), moment)
+                is_done = self._change(trie, known, catch.now, self._news(trie, catch.heard), moment)
             else:
                 words[H_FLOORED] += 1
                 now = self._after_fork_of_history(start) if catch.forked else catch.now
-                self._change(trie, known, now, EVERYTHING, moment)
-        words[H_BEAT_MS] = max(words[H_BEAT_MS], moment.up_ms)
-        words[H_CAUGHT_UP] = 1
-        words[H_BUS_WANT] = 0
+                is_done = self._change(trie, known, now, EVERYTHING, moment)
+        if is_done:
+            words[H_BEAT_MS] = max(words[H_BEAT_MS], moment.up_ms)
+            words[H_CAUGHT_UP] = 1
+            words[H_BUS_WANT] = 0
 
     def _start(self, known: Position | None) -> Position | None:
         """From where to read: the segment's position, or the store's if that has heard less; None: nobody knows."""
@@ -190,7 +195,7 @@ class Hearing:
 
     def _change(
         self, trie: Trie, known: Position | None, now: Position, what: Change, moment: Now, keep: bool = True
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
         """Do it all.
 
         Args:
@@ -200,18 +205,23 @@ class Hearing:
             what: to do.
             moment: now.
             keep: whether the store's position must follow at once.
+
+        Returns:
+            Whether it was done; False: another has moved the position.
         """
         trouble = self._store_trouble(now, what, moment) if keep else None
+        whole = EVERYTHING if known is None else what
         if points.ARMED:
             points.reach("hosts.stored")
-        if known != now or what != NOTHING:
-            trie.segment.write(_change_and_move, trie, known, now, EVERYTHING if known is None else what, moment)
+        has_moved = trie.segment.write(_change_and_move, trie, known, now, whole, moment)
+        self._last = (trie, now) if has_moved else None
         if points.ARMED:
             points.reach("hosts.heard")
         if trouble is not None:
             raise trouble
         if self._store is not None and what.older_than_ms is not None:
             self._store.prune(what.older_than_ms, moment)
+        return has_moved
 
     def _store_trouble(self, now: Position, what: Change, moment: Now) -> StorageError | Busy | None:
         """Do it to the store; what came in the way."""
@@ -258,11 +268,15 @@ def _change_trie(trie: Trie, what: Change, moment: Now) -> None:
         points.reach("hosts.changed")
 
 
-def _change_and_move(trie: Trie, known: Position | None, now: Position, what: Change, moment: Now) -> None:
+def _change_and_move(trie: Trie, known: Position | None, now: Position, what: Change, moment: Now) -> bool:
     if position_of(trie) != known:
-        return
-    _change_trie(trie, what, moment)
+        return False
+    if what != NOTHING:
+        _change_trie(trie, what, moment)
+    if known == now:
+        return True
     words = trie.words
     words[H_BUS_MARK] = 0
     words[H_BUS_EPOCH], words[H_BUS_N] = now.epoch, now.n
     words[H_BUS_MARK] = int.from_bytes(now.mark, "little")
+    return True
