@@ -53,7 +53,7 @@ def segment_bytes(prefix: str | Unset | None = UNSET) -> int | None:
     """The size of the segment of a prefix, without attaching to it or making one.
 
     Args:
-        prefix: as in `configure`; left out: the environment's.
+        prefix: as in `configure`; left out: the environment's, as `host_id` always is.
 
     Returns:
         Bytes; None if there is no segment, or none that anybody could use.
@@ -61,7 +61,8 @@ def segment_bytes(prefix: str | Unset | None = UNSET) -> int | None:
     Raises:
         ConfigError: no prefix.
     """
-    name = identity.segment_name(settings_from(prefix=prefix).prefix or "")
+    settings = settings_from(prefix=prefix)
+    name = identity.segment_name(settings.prefix or "", host_id=settings.host_id or "")
     try:
         size = os.stat(identity.segment_file(name)).st_size
     except FileNotFoundError:
@@ -75,7 +76,7 @@ def destroy(prefix: str | Unset | None = UNSET) -> bool:
     What a storage keeps stays, and stays as valid or invalid as it is.
 
     Args:
-        prefix: as in `configure`; left out: the environment's.
+        prefix: as in `configure`; left out: the environment's, as `host_id` always is.
 
     Returns:
         Whether there was one.
@@ -84,4 +85,5 @@ def destroy(prefix: str | Unset | None = UNSET) -> bool:
         ConfigError: no prefix.
         SegmentError: somebody is attached.
     """
-    return segment.destroy(settings_from(prefix=prefix).prefix or "")
+    settings = settings_from(prefix=prefix)
+    return segment.destroy(settings.prefix or "", settings.host_id or "")

@@ -113,7 +113,7 @@ class Engine:
 
     def _attached(self) -> Trie:
         settings = self.settings
-        return Trie(attach(settings.prefix or "", settings.shm_size))
+        return Trie(attach(settings.prefix or "", settings.shm_size, host_id=settings.host_id or ""))
 
     def on_segment(self, action: Callable[[Trie], T]) -> T:
         """Do `action` on the host's trie; attach anew if the segment turns out to be an orphan.

@@ -11,7 +11,6 @@ Nothing but a value computed twice can come of a lease that is lost: what may be
 from __future__ import annotations
 
 import os
-import struct
 import time
 
 from zoocache import clock
@@ -70,7 +69,7 @@ def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim
 
 def _token(trie: Trie, claim: Claim | None) -> bytes:
     """What names the lease: the host and its claim, or nothing that anybody else knows."""
-    return os.urandom(16) if claim is None else struct.pack("<QQ", trie.segment.incarnation, claim.ticket)
+    return os.urandom(16) if claim is None else trie.segment.claims.lease(claim)
 
 
 def _lease_ms(engine: Engine) -> int:
