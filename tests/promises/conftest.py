@@ -10,7 +10,7 @@ import pytest
 from tests.children import Children
 from tests.peers import Peer, fork_peer, start_peer
 
-STORAGES = ["memory", "lmdb"]
+STORAGES = ["memory", "lmdb", "redis", "redis+bus"]
 
 
 def storage_url(kind: str, folder: Path) -> str:
@@ -30,7 +30,11 @@ def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each storage in turn, in force here and in all children; its kind."""
     kind: str = request.param
-    monkeypatch.setenv("ZOOCACHE_STORAGE_URL", storage_url(kind, tmp_path))
+    storage, _, bus = kind.partition("+")
+    server = request.getfixturevalue("redis_url") if storage == "redis" or bus else None
+    monkeypatch.setenv("ZOOCACHE_STORAGE_URL", server if storage == "redis" else storage_url(storage, tmp_path))
+    if bus:
+        monkeypatch.setenv("ZOOCACHE_BUS_URL", server)
     return kind
 
 

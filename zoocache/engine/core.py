@@ -22,6 +22,7 @@ from zoocache.config import Settings
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
 from zoocache.engine.effects import Ask, Pause, Steps
+from zoocache.engine.hosts import Hosts
 from zoocache.engine.live import Entry
 from zoocache.engine.table import LiveTable, Watched
 from zoocache.engine.touches import Touches
@@ -68,7 +69,7 @@ class Outside(NamedTuple):
 
     store: Store | None = None
     far: FarStore | None = None
-    hosts: Any = None
+    hosts: Hosts | None = None
     ensure_listener: Callable[[Trie], bool] = lambda _trie: False
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoocache import clock, deps, keys
 from zoocache.engine.effects import Ask, Pause, Steps, patiently
@@ -26,6 +26,8 @@ from zoocache.trie import Target, Trie, target_of, words_of
 if TYPE_CHECKING:
     from zoocache.bus import Kind, Message
     from zoocache.engine.core import Engine
+    from zoocache.engine.hosts import Hosts
+    from zoocache.shm.outbox import Place
 
 WAIT_S = 10.0
 """How long `wait=True` waits for the other hosts' server."""
@@ -98,7 +100,7 @@ def invalidate_steps(engine: Engine, tags: Sequence[str], wait: bool) -> Steps[N
 
 
 def tell(
-    engine: Engine, hosts: Any, said: Callable[[Trie], Message], targets: Sequence[Target], paths: Sequence[bytes]
+    engine: Engine, hosts: Hosts, said: Callable[[Trie], Message], targets: Sequence[Target], paths: Sequence[bytes]
 ) -> Steps[tuple[Trie, int]]:  # fmt: skip
     """Change the segment and tell the other hosts; the head of this file says in which order.
 
@@ -121,7 +123,7 @@ def tell(
         raise
 
 
-def _send(engine: Engine, hosts: Any, said: Message, paths: Sequence[bytes]) -> Steps[bool]:
+def _send(engine: Engine, hosts: Hosts, said: Message, paths: Sequence[bytes]) -> Steps[bool]:
     """Whether the server has it."""
     try:
         yield Ask(hosts.bus, "send", said, paths)
@@ -132,7 +134,7 @@ def _send(engine: Engine, hosts: Any, said: Message, paths: Sequence[bytes]) -> 
 
 
 def _finish(
-    engine: Engine, hosts: Any, trie: Trie, place: Any, said: Callable[[Trie], Message], targets: Sequence[Target],
+    engine: Engine, hosts: Hosts, trie: Trie, place: Place, said: Callable[[Trie], Message], targets: Sequence[Target],
     wall_ms: int, sent: bool,
 ) -> tuple[Trie, int]:  # fmt: skip
     """The last step; on a segment that has taken the first one's place it begins with the first again."""
@@ -147,7 +149,7 @@ def _finish(
     return engine.on_segment(anew)
 
 
-def _until_sent(engine: Engine, hosts: Any, position: tuple[Trie, int]) -> Steps[None]:
+def _until_sent(engine: Engine, hosts: Hosts, position: tuple[Trie, int]) -> Steps[None]:
     start_s = time.monotonic()
     while not hosts.is_sent(*position):
         waited_s = time.monotonic() - start_s
