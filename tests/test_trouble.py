@@ -321,3 +321,19 @@ def test_clocks_that_jump(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         assert number == get()
     assert [] == Core().check()
+
+
+@pytest.mark.parametrize("storage_kind", ["memory", "lmdb"])
+def test_with_the_standard_streams_closed(forks: Forks, tmp_path: Path, storage_kind: str) -> None:
+    """What a C library writes to a closed standard error goes into no segment and no storage."""
+
+    def daemon() -> None:
+        for fd in range(3):
+            os.close(fd)
+        configure(storage_url=None if storage_kind == "memory" else f"lmdb://{tmp_path / 'cache'}")
+        zoocache.set("key", 1)
+        invalidate("tag")
+        zoocache.set("key", 2)
+        assert not [fd for fd in range(3) if Path(f"/proc/self/fd/{fd}").exists()]
+
+    assert 0 == forks.fork(daemon).wait()

@@ -107,7 +107,7 @@ class Flights:
         """The leader's last act: wake all who wait."""
         with self._mutex:
             if self._flights.get(flight.key) is flight:
-                del self._flights[flight.key]
+                self._flights.pop(flight.key, None)  # a signal handler may have been quicker
             elif flight in self._replaced:
                 self._replaced.remove(flight)
             flight.payload = payload
@@ -120,7 +120,7 @@ class Flights:
         """The leader takes too long: let the next who comes lead another."""
         with self._mutex:
             if self._flights.get(flight.key) is flight:
-                del self._flights[flight.key]
+                self._flights.pop(flight.key, None)  # a signal handler may have been quicker
                 self._replaced.append(flight)
 
     def overtake(self, key: str) -> None:

@@ -38,6 +38,14 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return kind
 
 
+@pytest.fixture(params=[kind for kind in STORAGES if kind in {"memory", "lmdb"}])
+def near(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each storage that is asked without waiting for another machine, in force here and in all children; its kind."""
+    kind: str = request.param
+    monkeypatch.setenv("ZOOCACHE_STORAGE_URL", storage_url(kind, tmp_path))
+    return kind
+
+
 @pytest.fixture
 def lmdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An LMDB storage, in force here and in all children; its directory."""

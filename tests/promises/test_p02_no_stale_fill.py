@@ -56,20 +56,22 @@ def test_an_overtaken_value_of_a_task_is_not_kept(storage: str, deps: Any, tag: 
     async def compute(_: int) -> int:
         number = next(numbers)
         if number == 0:
-            await entered.wait()
+            running.set()
+            await overtaken.wait()
         add_deps("late:tag")
         return number
 
     async def main() -> tuple[int, int, int]:
-        nonlocal entered
-        entered = asyncio.Event()
+        nonlocal running, overtaken
+        running, overtaken = asyncio.Event(), asyncio.Event()
         leader = asyncio.create_task(compute(7))
-        await asyncio.sleep(0.01)
+        await running.wait()
         invalidate(tag)
-        entered.set()
+        overtaken.set()
         return await leader, await compute(7), await compute(7)
 
-    entered: asyncio.Event
+    running: asyncio.Event
+    overtaken: asyncio.Event
     assert (0, 1, 1) == asyncio.run(main())
 
 

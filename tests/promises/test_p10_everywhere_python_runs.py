@@ -355,18 +355,25 @@ def test_a_timeout_around_a_call(storage: str) -> None:
     @cacheable
     async def get() -> int:
         runs.append(1)
+        running.set()
         await asyncio.sleep(1000 if len(runs) == 1 else 0)
         return len(runs)
 
     async def main() -> int:
+        nonlocal running
+        running = asyncio.Event()
+        caller = asyncio.create_task(get())
+        await running.wait()
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(get(), 0.01)
+            await asyncio.wait_for(caller, 0.01)
         return await get()
+
+    running: asyncio.Event
 
     assert 2 == asyncio.run(main())
 
 
-def test_a_coroutine_that_nobody_awaits(storage: str) -> None:
+def test_a_coroutine_that_nobody_awaits(near: str) -> None:
     """A call whose coroutine is closed unstarted, or thrown away half-way, holds nothing up."""
 
     @cacheable

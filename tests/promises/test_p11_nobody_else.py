@@ -140,7 +140,9 @@ def test_nobodys_values_under_another_prefix(lmdb: Path, make_prefix: Callable[[
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://user:hunter2@host/0",
+        "redis://user:hunter2@host/zero",
+        "redis://user:hunter2@host:x",
+        "redis://user:hunter2@/0",
         "postgres://user:hunter2@host",
         "lmdb://user:hunter2@host/x",
         "hunter2",

@@ -262,3 +262,27 @@ def test_a_file_that_cannot_be_opened_frees_the_thread_lock(tmp_path: Path) -> N
     path.touch()
     assert "now" == lock.run(str, "now")
     lock.close()
+
+
+def test_a_thread_that_left_without_unlocking(open_lock: OpenLock, locked_file: Path) -> None:
+    """Three exceptions in a row may get a thread out of a write with the lock: its next write unlocks, or a look."""
+    lock = open_lock()
+    lock._enter(lock._opened().fd)  # what such a thread leaves behind
+    assert not is_free(locked_file)
+    assert "in" == lock.run(str, "in")
+    assert is_free(locked_file)
+    lock._enter(lock._opened().fd)
+    lock.heal()
+    assert is_free(locked_file)
+
+
+def test_a_look_from_inside_a_write_unlocks_nothing(open_lock: OpenLock, locked_file: Path) -> None:
+    """A signal handler that looks around in the middle of a write leaves it alone."""
+    lock = open_lock()
+
+    def look() -> bool:
+        lock.heal()
+        return is_free(locked_file)
+
+    assert lock.run(look) is False
+    assert is_free(locked_file)

@@ -151,6 +151,7 @@ class Engine:
         if now_s - self._looked_s < LOOK_S and trie.is_live():
             return
         self._looked_s = now_s
+        trie.segment.lock.heal()
         if not trie.segment.is_current():
             trie.segment.retire()
             self.reattach(trie)

@@ -1,7 +1,8 @@
 """The table of the live objects of a process: key -> entry, with its bounds.
 
 `_mutex` guards the table, its queue of expiries and its count of bytes. It is an RLock: a signal handler or a
-finalizer may call a cached function while its thread is inside. Whoever asks for an entry takes no lock.
+finalizer may call a cached function while its thread is inside. So between any two steps here an entry may have gone:
+what is taken out is taken by one step that bears its absence. Whoever asks for an entry takes no lock.
 
 What goes when: expired entries, a few with each that comes; beyond the bounds the one that was not used since the hand
 of the clock last passed (CLOCK; Corbato 1968); without bounds what has become stale, found by a slow sweep.
@@ -9,6 +10,7 @@ of the clock last passed (CLOCK; Corbato 1968); without bounds what has become s
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import threading
 from collections import OrderedDict
@@ -99,8 +101,9 @@ class LiveTable:
         until_s = UNUSED if self._bounded or self._watched is not None else ends_s and soft_end_s(live)
         entry: Entry = [live.trie.words, seq, live.value, live.thaw, until_s, live]
         with self._mutex:
-            if key in entries:
-                self.drop(entries[key])
+            old = entries.get(key)
+            if old is not None:
+                self.drop(old)
             entries[key] = entry
             if live.payload is not None:
                 self._bytes += len(live.payload)
@@ -115,7 +118,7 @@ class LiveTable:
         """Note when an entry expires. Notes of entries that are gone stay, but not many more than there are entries."""
         heapq.heappush(self._expiries, (ends_s, key))
         if len(self._expiries) > 2 * len(self._entries) + FORGOTTEN:
-            ends = [(entry[LIVE].ends_s, key) for key, entry in self._entries.items()]
+            ends = [(entry[LIVE].ends_s, key) for key, entry in list(self._entries.items())]
             self._expiries = [(ends_s, key) for ends_s, key in ends if ends_s is not None]
             heapq.heapify(self._expiries)
 
@@ -135,9 +138,8 @@ class LiveTable:
             if live.front is not None:
                 table, key = live.front
                 if table.get(key) is entry:
-                    del table[key]
-            if self._entries.get(live.key) is entry:
-                del self._entries[live.key]
+                    table.pop(key, None)  # a signal handler's call may drop it between any two steps
+            if self._entries.get(live.key) is entry and self._entries.pop(live.key, None) is not None:
                 self._bytes -= len(live.payload or b"")
 
     def clear(self) -> None:
@@ -228,9 +230,13 @@ class LiveTable:
         stay for ever when it has become stale."""
         for key, entry in list(islice(self._entries.items(), SWEPT_AT_ONCE)):
             if entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry):
-                self._entries.move_to_end(key)
+                self._to_end(key)
             else:
                 self.drop(entry)
+
+    def _to_end(self, key: str) -> None:
+        with contextlib.suppress(KeyError):
+            self._entries.move_to_end(key)
 
     def _expire_a_few(self) -> None:
         now_s = monotonic()
@@ -240,7 +246,10 @@ class LiveTable:
             self._expire_head(now_s)
 
     def _expire_head(self, now_s: float) -> None:
-        _, key = heapq.heappop(self._expiries)
+        try:
+            _, key = heapq.heappop(self._expiries)
+        except IndexError:
+            return
         entry = self._entries.get(key)
         if entry is None:
             return
@@ -258,11 +267,14 @@ class LiveTable:
 
     def _turn_clock(self) -> None:
         """Look at the oldest entry: used since the last time and not stale, it goes to the end; else it goes."""
-        key, entry = next(iter(self._entries.items()))
+        oldest = next(iter(self._entries.items()), None)
+        if oldest is None:
+            return
+        key, entry = oldest
         live: Live = entry[LIVE]
         if live.used and (entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry)):
             live.used = False
             entry[UNTIL] = UNUSED
-            self._entries.move_to_end(key)
+            self._to_end(key)
         else:
             self.drop(entry)

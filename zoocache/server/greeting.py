@@ -10,6 +10,7 @@ from zoocache.errors import ConfigError, ServerRefused
 from zoocache.server.replies import error_of, is_unable
 from zoocache.server.resp import Refusal, Reply
 from zoocache.server.url import Address
+from zoocache.shm import kernel
 
 Target = tuple[int, Any]
 """A family of sockets, and an address of that family."""
@@ -50,6 +51,8 @@ def targets(address: Address) -> list[Target]:
 def socket_for(family: int) -> socket.socket:
     """A socket that sends small commands at once, and finds out in the end that the other side is gone."""
     sock = socket.socket(family, socket.SOCK_STREAM)
+    if sock.fileno() <= kernel.LAST_OF_STDIO:
+        sock = socket.socket(fileno=kernel.above_stdio(sock.detach()))
     if family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

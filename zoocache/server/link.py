@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
-from zoocache.errors import ServerDown, ZooCacheError
+from zoocache.errors import ServerDown, ServerRefused, ZooCacheError
 from zoocache.server.breaker import Breaker
 from zoocache.server.replies import error_of, is_unable, moved_to
 from zoocache.server.resp import Argument, Garbled, Refusal, Reply, pack
@@ -153,7 +153,8 @@ class Link:
             reply = self._exchange(packed, began_s + self.timeout_s)
             if self._follows(reply):
                 reply = self._exchange(packed, began_s + self.timeout_s)
-        except (OSError, Garbled, ZooCacheError) as error:
+        except (OSError, Garbled, ServerDown, ServerRefused) as error:
+            self._refuse_foreign(error, began_s)
             raise self._failed(error, began_s) from error
         return self._heard(reply, began_s)
 
@@ -187,7 +188,8 @@ class Link:
             reply = await self._exchange_async(packed, began_s + self.timeout_s)
             if self._follows(reply):
                 reply = await self._exchange_async(packed, began_s + self.timeout_s)
-        except (OSError, Garbled, ZooCacheError) as error:
+        except (OSError, Garbled, ServerDown, ServerRefused) as error:
+            self._refuse_foreign(error, began_s)
             raise self._failed(error, began_s) from error
         return self._heard(reply, began_s)
 
@@ -263,6 +265,11 @@ class Link:
         if isinstance(reply, Refusal):
             raise error_of(self.address, reply)
         return reply
+
+    def _refuse_foreign(self, error: Exception, began_s: float) -> None:
+        """A time-out before its time is not this call's: a signal handler has raised it, and its caller wants it."""
+        if isinstance(error, TimeoutError) and _monotonic() < began_s + self.timeout_s and not error.args:
+            raise error
 
     def _failed(self, error: Exception, began_s: float) -> ZooCacheError:
         """The call came to nothing: open the breaker, and say why."""

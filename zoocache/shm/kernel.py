@@ -7,9 +7,11 @@ Source: fcntl(2), "Open file description locks".
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
 
 _FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid on 64-bit Linux
 
@@ -60,7 +62,37 @@ def is_held(fd: int, byte: int) -> bool:
 
 def reopen(fd: int) -> int:
     """A description of one's own of the object behind `fd`, though its name may be gone."""
-    return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+    return above_stdio(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC))
+
+
+LAST_OF_STDIO = 2
+
+
+def above_stdio(fd: int) -> int:
+    """The same description under a number that is none of standard input, output and error.
+
+    Where those are closed, whatever is opened next gets their numbers, and what anybody writes to standard error goes
+    into it.
+    """
+    if fd > LAST_OF_STDIO:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LAST_OF_STDIO + 1)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def stdio_taken() -> Iterator[None]:
+    """For what opens files by itself: meanwhile the numbers of a closed standard input, output or error are taken."""
+    taken = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
+    try:
+        while taken[-1] <= LAST_OF_STDIO:
+            taken.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
 
 
 def _set(fd: int, kind: int, byte: int) -> bool:

@@ -27,9 +27,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from posix_ipc import BusyError
@@ -143,7 +145,7 @@ class Lock:
             description = self._opened()
         fd = description.fd
         if self._threads._is_owned():  # type: ignore[attr-defined]  # as threading.Condition does
-            raise Inside(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
+            self._refuse_if_inside(fd)
         try:
             try:
                 self._enter(fd)
@@ -153,6 +155,27 @@ class Lock:
         finally:
             if self._threads._is_owned():  # type: ignore[attr-defined]
                 self._leave(fd)
+
+    def _refuse_if_inside(self, fd: int) -> None:
+        """Turn away a thread that is inside a write; unlock for one that left without unlocking.
+
+        A handler that raises again and again, three times within the few steps of the two `finally`, gets its thread
+        out of `run` with the lock. Whether it is inside still, its stack tells.
+
+        Raises:
+            Inside: it is.
+        """
+        if _is_run_in(sys._getframe(2), self):
+            raise Inside(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
+        self._leave(fd)
+
+    def heal(self) -> None:
+        """Unlock if this thread left a write without unlocking: in passing, for a thread that may never write again."""
+        description = self._description
+        if description is None or not self._threads._is_owned():  # type: ignore[attr-defined]
+            return
+        if not _is_run_in(sys._getframe(1), self):
+            self._leave(description.fd)
 
     def try_run(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
         """Call `action(*args)` if the lock is free at this moment; wait for nobody.
@@ -222,6 +245,15 @@ class Lock:
     def close(self) -> None:
         """Give the description back, once no thread is inside any more; the next use opens a new one."""
         self._description = None
+
+
+def _is_run_in(frame: FrameType | None, lock: Lock) -> bool:
+    """Whether a frame, or one that it was called from, is `run` of this lock."""
+    while frame is not None:
+        if frame.f_code is Lock.run.__code__ and frame.f_locals.get("self") is lock:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def at_once(action: Callable[..., T], *args: Any) -> T:

@@ -66,7 +66,7 @@ def open_object(name: str, create: bool = True) -> int | None:
         SegmentRefused: it is not ours, or not for us. SegmentError: whatever else the system says.
     """
     try:
-        return int(posix_ipc.SharedMemory(name, posix_ipc.O_CREAT if create else 0, 0o600).fd)
+        return kernel.above_stdio(posix_ipc.SharedMemory(name, posix_ipc.O_CREAT if create else 0, 0o600).fd)
     except posix_ipc.PermissionsError as error:
         raise SegmentRefused(
             errno.EACCES,

@@ -268,7 +268,7 @@ class Home:
 
 def _open(name: str) -> int:
     """Open, or make, the lock file of a directory."""
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = kernel.above_stdio(os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     try:
         refuse_others(name, os.fstat(fd))
     except StorageError:

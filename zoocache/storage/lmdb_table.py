@@ -23,6 +23,8 @@ from collections.abc import Iterator
 import lmdb
 from lmdb import _envid
 
+from zoocache.shm import kernel
+
 MAX_READERS = 2048
 
 _LOCK_BYTES = 64 * (MAX_READERS + 2)
@@ -113,7 +115,7 @@ def _open(file: str, size: int, *, synced: bool) -> lmdb.Environment:
 def _open_beside_inherited(file: str, size: int, *, synced: bool) -> lmdb.Environment:
     """py-lmdb keeps a set of the files that are open in this process, to refuse a second opening. A fork copies the set
     into a process where none of them is open; there, for this call, its keys say whose they are."""
-    with _keys_of_this_process() if _inherited else contextlib.nullcontext():
+    with kernel.stdio_taken(), _keys_of_this_process() if _inherited else contextlib.nullcontext():
         return lmdb.open(
             file, subdir=False, map_size=size, max_readers=MAX_READERS, mode=0o600, sync=synced, metasync=synced,
             max_spare_txns=1,  # so a load takes no new slot, nor with it a mutex in which a stopped process may stand
