@@ -82,13 +82,18 @@ def above_stdio(fd: int) -> int:
         os.close(fd)
 
 
+def _root() -> int:
+    """A descriptor of what is always there, and takes nothing that is written to it."""
+    return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 @contextlib.contextmanager
 def stdio_taken() -> Iterator[None]:
     """For what opens files by itself: meanwhile the numbers of a closed standard input, output or error are taken."""
-    taken = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
+    taken = [_root()]
     try:
         while taken[-1] <= LAST_OF_STDIO:
-            taken.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+            taken.append(_root())
         yield
     finally:
         for fd in taken:

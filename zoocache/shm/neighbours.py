@@ -36,13 +36,14 @@ class Neighbour:
     """The header of another segment, mapped."""
 
     def __init__(self, file: str) -> None:
-        description = kernel.Description(os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+        description = kernel.Description(kernel.above_stdio(os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)))
         info = os.fstat(description.fd)
         identity.refuse_foreign(info, file)
         if info.st_size < _HEADER:
             raise SegmentRefused(f"shared-memory object {file} has no header")
         self.inode = info.st_ino
-        self.words = memoryview(mmap.mmap(description.fd, _HEADER)).cast("Q")
+        with kernel.stdio_taken():  # mmap keeps a duplicate
+            self.words = memoryview(mmap.mmap(description.fd, _HEADER)).cast("Q")
         # Not by name, which may lead to another object by then, or to none.
         self.lock = Lock(lambda: kernel.reopen(description.fd), None, f"segment {file}")
 

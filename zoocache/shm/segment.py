@@ -231,13 +231,14 @@ def attach(
     """
     name = identity.segment_name(prefix, host_id=host_id)
     try:
-        for _ in range(ATTEMPTS):
-            fd = open_object(name)
-            if fd is None:
-                return private(name, size, lock_timeout_s)
-            if settle(name, fd, size):
-                return _attached(name, fd, True, lock_timeout_s)
-            os.close(fd)
+        with kernel.stdio_taken():
+            for _ in range(ATTEMPTS):
+                fd = open_object(name)
+                if fd is None:
+                    return private(name, size, lock_timeout_s)
+                if settle(name, fd, size):
+                    return _attached(name, fd, True, lock_timeout_s)
+                os.close(fd)
     except SegmentError as error:
         if type(error) is not SegmentError or not identity.way_out(error):
             raise

@@ -136,7 +136,8 @@ class Home:
             found = os.fstat(fd)
             if found.st_size < _PAGE:
                 self.lock.run(_fill, fd)
-            self.words = memoryview(mmap.mmap(fd, _PAGE, prot=mmap.PROT_READ)).cast("Q")
+            with kernel.stdio_taken():  # mmap keeps a duplicate
+                self.words = memoryview(mmap.mmap(fd, _PAGE, prot=mmap.PROT_READ)).cast("Q")
         except ZooCacheError:
             raise
         except OSError as error:
