@@ -39,6 +39,16 @@ class Core:
         """What this process is configured with."""
         return runtime.settings()
 
+    def listen(self) -> None:
+        """Be the host's listener until SIGTERM or SIGINT: for the main thread of a process that does nothing else.
+
+        Raises:
+            ConfigError: neither entries nor a bus lie in Redis, so there is nobody to listen to.
+        """
+        from zoocache.listener import process  # with all of Redis, which nobody else of this room needs
+
+        process.run(runtime.settings())
+
     def _trie(self) -> Trie:
         """The host's trie: who only looks would not notice that the segment has lost its name, and look for ever."""
         engine = runtime.engine()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from zoocache.config import Settings
 from zoocache.engine.core import Outside
 from zoocache.errors import ConfigError
-
-if TYPE_CHECKING:
-    from zoocache.storage.lmdb import LmdbStore
+from zoocache.storage.opening import far_store, near_store
 
 
 def check(settings: Settings) -> None:
@@ -36,31 +32,16 @@ def check(settings: Settings) -> None:
 def outside(settings: Settings) -> Outside:
     """Everything that an engine with these settings has beside its segment; opened when it is first used."""
     if settings.server_url is None:
-        return Outside(local_store(settings))
+        return Outside(near_store(settings))
     from zoocache.bus.redis import RedisBus
     from zoocache.engine.hosts import Hosts
+    from zoocache.listener.starter import Starter
     from zoocache.server.link import Link
     from zoocache.server.url import address_of
-    from zoocache.storage.redis import RedisStore
 
     link = Link(address_of(settings.server_url), settings.redis_timeout)
-    prefix = settings.prefix or ""
-    bus = RedisBus(link, prefix)
-    hears = settings.bus_url is not None
-    if settings.storage_kind == "redis":
-        far = RedisStore(link, prefix, max_entries=settings.max_entries)
-        return Outside(far, far, Hosts(bus, None, through=True, hears=hears))
-    near = local_store(settings)
-    return Outside(near, None, Hosts(bus, near, through=False, hears=hears))
-
-
-def local_store(settings: Settings) -> LmdbStore | None:
-    """The store that lies on this host; None where entries lie in memory or on another machine."""
-    if settings.storage_path is None:
-        return None
-    from zoocache.storage.lmdb import LmdbStore
-
-    return LmdbStore(
-        settings.storage_path, prefix=settings.prefix or "", map_size=settings.lmdb_map_size,
-        max_entries=settings.max_entries,
-    )  # fmt: skip
+    near, far = near_store(settings), far_store(settings, link)
+    hosts = Hosts(
+        RedisBus(link, settings.prefix or ""), near, through=far is not None, hears=settings.bus_url is not None
+    )
+    return Outside(far or near, far, hosts, Starter(settings, hosts).ensure)

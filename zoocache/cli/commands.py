@@ -57,12 +57,13 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def attach(prefix: str | None, storage_url: str | None) -> Core:
+def attach(prefix: str | None, storage_url: str | None, bus_url: str | None = None) -> Core:
     """Configure this process as the options and the environment say."""
     named = zoocache.UNSET if prefix is None else prefix
     zoocache.configure(
         prefix=named,
         storage_url=zoocache.UNSET if storage_url is None else storage_url,
+        bus_url=zoocache.UNSET if bus_url is None else bus_url,
         shm_size=_zoocache.segment_bytes(named) or zoocache.UNSET,
     )
     return Core()
@@ -186,6 +187,20 @@ def check(prefix: Prefix = None, storage_url: StorageUrl = None) -> None:
     if faults:
         raise typer.Exit(1)
     print(f"the segment of {named_prefix(core)} is sound")
+
+
+@app.command()
+def listen(
+    prefix: Prefix = None,
+    storage_url: StorageUrl = None,
+    bus_url: Annotated[
+        str | None,
+        typer.Option("--bus-url", metavar="URL", show_default=False, help="Of the bus; else ZOOCACHE_BUS_URL."),
+    ] = None,
+) -> None:
+    """Run the host's listener in the foreground, for a supervisor; SIGTERM and Ctrl-C end it."""
+    core = attach(prefix, storage_url, bus_url)
+    core.listen()
 
 
 @app.command()

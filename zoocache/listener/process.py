@@ -34,12 +34,11 @@ from zoocache.server.link import Link
 from zoocache.server.url import address_of
 from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_LISTENER_PID
 from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing
+from zoocache.storage.opening import far_store, near_store
 from zoocache.trie import Trie
 
 if TYPE_CHECKING:
     from zoocache.bus import Ear
-    from zoocache.storage.lmdb import LmdbStore
-    from zoocache.storage.redis import RedisStore
 
 log = logging.getLogger("zoocache")
 
@@ -111,8 +110,8 @@ class Listener:
         self._trie = Trie(segment)
         link = Link(address_of(settings.server_url), settings.redis_timeout)
         self._bus = RedisBus(link, settings.prefix or "")
-        self._far = _far_store(settings, link)
-        self._near = _near_store(settings)
+        self._far = far_store(settings, link)
+        self._near = near_store(settings, STORE_TIMEOUT_S)
         self.hosts = Hosts(self._bus, self._near, self._far is not None, settings.bus_url is not None)
         self._ear: Ear | None = None
         self._is_leaving = False
@@ -286,25 +285,6 @@ def _trouble(duty: Callable[[], None]) -> Exception | None:
     except (StorageError, ServerRefused, Busy) as error:
         return error
     return None
-
-
-def _far_store(settings: Settings, link: Link) -> RedisStore | None:
-    if settings.storage_kind != "redis":
-        return None
-    from zoocache.storage.redis import RedisStore
-
-    return RedisStore(link, settings.prefix or "", max_entries=settings.max_entries)
-
-
-def _near_store(settings: Settings) -> LmdbStore | None:
-    if settings.storage_path is None:
-        return None
-    from zoocache.storage.lmdb import LmdbStore
-
-    return LmdbStore(
-        settings.storage_path, prefix=settings.prefix or "", map_size=settings.lmdb_map_size,
-        max_entries=settings.max_entries, timeout_s=STORE_TIMEOUT_S,
-    )  # fmt: skip
 
 
 def run_detached(options: dict[str, Any]) -> None:
