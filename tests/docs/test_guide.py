@@ -10,7 +10,6 @@ import pytest
 
 import zoocache
 from tests.children import Children
-from zoocache.errors import ConfigError
 
 
 class Table:
@@ -107,11 +106,24 @@ def test_every_option_of_the_guide_that_one_host_has(tmp_path: Path, prefix: str
         zoocache.configure(**{**options, "default_ttl": 60})
 
 
-@pytest.mark.parametrize("option", ["storage_url", "bus_url"])
-def test_redis_is_refused_with_a_word(option: str) -> None:
-    """What needs Redis says so in `configure`, not later."""
-    with pytest.raises(ConfigError, match="this release has no"):
-        zoocache.configure(**{option: "redis://localhost:6379"})
+def test_the_configuration_with_a_bus(tmp_path: Path, redis_url: str, prefix: str) -> None:
+    """Entries in LMDB, a bus through Redis, and everything else that the guide's example gives."""
+    zoocache.configure(
+        storage_url=f"lmdb://{tmp_path}/cache_data", bus_url=redis_url, prefix=prefix, default_ttl=3600,
+        read_extend_ttl=True, prune_after=86400,
+    )  # fmt: skip
+    zoocache.set("k", 1, deps=["org:1"])
+    zoocache.invalidate("org:1")
+    assert zoocache.get("k") is None
+
+
+def test_distributed_mode(redis_url: str, prefix: str) -> None:
+    """Entries and invalidations through one Redis."""
+    zoocache.configure(storage_url=redis_url, bus_url=redis_url, prefix=prefix)
+    zoocache.set("k", 1, deps=["org:1"])
+    assert 1 == zoocache.get("k")
+    zoocache.invalidate("org:1")
+    assert zoocache.get("k") is None
 
 
 @pytest.mark.usefixtures("configured")
