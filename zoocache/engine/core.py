@@ -192,10 +192,8 @@ class Engine:
             yield Pause(pause_s)
 
     def may_load(self) -> bool:
-        """Whether what lies in the store may be believed by now."""
-        if self.hosts is None:
-            return True
-        return self.takes_from_store() if self.far is not None else self.hosts.has_caught_up(self.trie)
+        """Whether what lies on this host may be believed: not before the host has heard what it missed."""
+        return self.hosts is None or self.far is not None or self.hosts.has_caught_up(self.trie)
 
     def prune_in_passing(self) -> None:
         """The automatic prune, by one process of the host at a time, if it is due and nobody is writing.
@@ -220,10 +218,10 @@ class Engine:
         return str(self.settings.storage_path or self.far or "the storage in memory")
 
     def ask(self, method: str, *args: Any) -> Steps[Any]:
-        """A question to the store, for steps that can do without an answer: None where it fails, or may not be believed
-        by now, or where there is no store."""
+        """A question to the store, for steps that can do without an answer: None where it fails, where it does not know
+        all that was invalidated here, or where there is none."""
         store, far = self.store, self.far
-        if store is None or not self.may_load():
+        if store is None or not self.takes_from_store():
             return None
         try:
             if far is not None:

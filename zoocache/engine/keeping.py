@@ -162,6 +162,8 @@ def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> Steps[tuple
         return None
     if engine.hosts is not None:
         yield from engine.first_catch_up()
+        if not engine.may_load():
+            return None
     trie = engine.trie
     since = trie.seq()
     loaded = yield from engine.ask("load", digest, clock.now())
