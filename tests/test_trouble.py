@@ -269,7 +269,7 @@ def test_a_start_without_descriptors(forks: Forks) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         for _ in range(3):
-            with pytest.raises(SegmentError, match="files open|open files"):
+            with pytest.raises(SegmentError, match=r"files open|open files"):
                 get()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert (1, 1) == (get(), get())
