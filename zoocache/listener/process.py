@@ -52,9 +52,6 @@ RENEW_S = 0.3
 LEASE_MS = 1000
 """Leases of this length are renewed so often."""
 
-SWITCH_S = 0.0005
-"""Neither thread keeps the interpreter from the other for longer; the default is ten times as long."""
-
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.8
 """What is waited for a server that is out of reach."""
 
@@ -75,11 +72,7 @@ TURN_S = 0.2
 
 
 class Ending:
-    """Whether this process is to end.
-
-    Attributes:
-        is_near: it is.
-    """
+    """Whether this process is to end: `is_near`."""
 
     is_near = False
 
@@ -127,7 +120,7 @@ class Listener:
 
     def run(self) -> None:
         """Serve until it is time to leave."""
-        sys.setswitchinterval(SWITCH_S)
+        sys.setswitchinterval(0.0005)  # neither thread waits longer for the other; the default is ten times as long
         segment = self._trie.segment
         segment.claim_slot(clock.wall_ms())
         segment.words[H_LISTENER_PID] = os.getpid()
