@@ -52,7 +52,9 @@ def obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> S
             break
         if not leading:
             if host.is_mine(claim) and not host.needs_heir(claim, clock.up_ms(), _overdue_ms(engine)):
-                break  # who is asked for it here already was given up, or is interrupted below this very frame
+                # Who is asked for it here already was given up, or is interrupted below this very frame, perhaps with
+                # the lease of other hosts in its hand: to wait for either might be to wait for oneself.
+                return (yield from compute_and_save(engine, call, flight, inside))
             leading = yield from _follow_on_host(engine, trie, claim, flight)
         if leading:
             return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
