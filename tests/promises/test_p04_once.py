@@ -417,13 +417,16 @@ def test_a_cancelled_leader_has_one_heir(storage: str) -> None:
     @cacheable
     async def compute() -> int:
         runs.append(1)
+        running.set()
         number = len(runs)
         await asyncio.sleep(0.01 if number > 1 else 1000)
         return number
 
     async def main() -> list[int]:
+        nonlocal running
+        running = asyncio.Event()
         leader = asyncio.create_task(compute())
-        await asyncio.sleep(0)
+        await running.wait()
         herd = [asyncio.create_task(compute()) for _ in range(20)]
         await asyncio.sleep(0.01)
         leader.cancel()
@@ -431,6 +434,7 @@ def test_a_cancelled_leader_has_one_heir(storage: str) -> None:
             await leader
         return await asyncio.gather(*herd)
 
+    running: asyncio.Event
     assert [2] * 20 == asyncio.run(main())
     assert 2 == len(runs)
 
