@@ -5,7 +5,8 @@
     timing            best of many, the candidates taking turns
     place             a directory and a prefix for one measurement, in a process of its own
     rivals            other caches, as far as they are installed
-    hits, misses, invalidations, tags, crowds, footprint      what is measured
+    hits, misses, invalidations, tags, crowds, footprint, hosts      what is measured
+    server, visibility      for hosts: a Redis server, and how soon another host sees
     table             rows, and the two ways to print them
 
 A machine's other work only ever adds time, so the least of many samples is the best estimate; and because the machine
@@ -17,13 +18,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stress.bench import crowds, footprint, hits, invalidations, misses, page, tags
+from stress.bench import crowds, footprint, hits, hosts, invalidations, misses, page, tags
 from stress.bench.table import Row, as_text
 from stress.bench.timing import FULL, QUICK
 
 SECTIONS = {
     "hits": hits.rows, "misses": misses.rows, "invalidations": invalidations.rows, "tags": tags.rows,
-    "crowds": crowds.rows, "footprint": footprint.rows,
+    "crowds": crowds.rows, "footprint": footprint.rows, "hosts": hosts.rows,
 }  # fmt: skip
 
 

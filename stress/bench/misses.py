@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stress.bench import rivals
@@ -33,13 +34,24 @@ def _measure(place: Place, effort: Effort) -> dict[str, float]:
         name: decorate(get) for name, decorate in {**rivals.in_memory(), **rivals.on_disk(place.directory)}.items()
     }
     functions["zoocache"] = cacheable(deps=lambda key: f"user:{key}")(get)
-    functions["function"] = get
+    return above(get, functions, effort)
+
+
+def above(function: Callable[[int], int], decorated: Mapping[str, Any], effort: Effort) -> dict[str, float]:
+    """Nanoseconds that a miss of each of these costs above the function itself.
+
+    Args:
+        function: without a cache.
+        decorated: it in caches, by name.
+        effort: how much to spend.
+    """
+    functions = {**decorated, "function": function}
     fresh = itertools.count(1)
-    calls = {name: _calls_for(function, fresh, effort.sample_s) for name, function in functions.items()}
+    calls = {name: _calls_for(each, fresh, effort.sample_s) for name, each in functions.items()}
     best = dict.fromkeys(functions, float("inf"))
     for _ in range(effort.samples):
-        for name, function in functions.items():
-            best[name] = min(best[name], _sample(function, fresh, calls[name]))
+        for name, each in functions.items():
+            best[name] = min(best[name], _sample(each, fresh, calls[name]))
     itself = best.pop("function")
     return {name: nanoseconds - itself for name, nanoseconds in best.items()}
 

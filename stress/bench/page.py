@@ -39,6 +39,14 @@ What is measured:
 - **hits of N processes**: in a second of the processor's time, which other work on the machine does not shorten; *by
   the clock* is how many times the hits of one process they had together, beside processes that share nothing at all.
 - **private memory** leaves the segment and LMDB's map out.
+- **several hosts**: two `host_id`s on this machine, each with a listener, and one real server behind a socket in a
+  file; `redis-py` asks it over the same socket, in turns. *Visibility* begins when `invalidate` is called on one host,
+  and ends with the beginning of the first call on the other that gets the new value; a process there calls every tenth
+  of a millisecond. *idle*: nothing else was invalidated in the 20 ms before each sample. *amid N a second*: the same
+  process invalidates other tags all the time, a thousand a second if the server keeps up.
+- **invalidate with a bus** leaves word in the outbox and returns; what the listener then does on another core is not
+  in it, where there is another core. With Redis storage it returns when the server has it.
+- **miss, Redis** asks twice: for the entry, or else the right to compute it, and to keep it.
 
 {table}
 {left_out}"""

@@ -22,12 +22,16 @@ MAP_SIZE = 2 * 1024**3
 class Place:
     """Where something is measured.
 
+    Args:
+        host_ids: of the hosts that are there; "" is this one.
+
     Attributes:
         directory: for files.
         prefix: of the cache.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *host_ids: str) -> None:
+        self._host_ids = host_ids or ("",)
         self.directory = Path(tempfile.mkdtemp(prefix="zoocache-bench-"))
         self.prefix = f"{os.environ.get('ZOOCACHE_PREFIX') or 'bench'}-{os.getpid()}-{secrets.token_hex(3)}"
 
@@ -43,15 +47,16 @@ class Place:
     def remove(self) -> None:
         """Leave nothing behind."""
         try:
-            segment.destroy(self.prefix)
+            for host_id in self._host_ids:
+                segment.destroy(self.prefix, host_id)
         finally:
             shutil.rmtree(self.directory)
 
 
 @contextmanager
-def opened() -> Iterator[Place]:
-    """A place for a while."""
-    place = Place()
+def opened(*host_ids: str) -> Iterator[Place]:
+    """A place for a while, for these hosts."""
+    place = Place(*host_ids)
     try:
         yield place
     finally:

@@ -28,6 +28,14 @@ def test_bench_runs(stress: Callable[..., Ended], tmp_path_factory: pytest.TempP
     assert str(Path.home()) not in text
 
 
+def test_hosts_are_measured(stress: Callable[..., Ended]) -> None:
+    """With a server there is a row for everything that crosses hosts; nothing of it is left behind."""
+    ended = stress("bench", "--quick", "--only", "hosts")
+    assert 0 == ended.status, ended.said
+    for what in ("invalidation to visibility", "invalidate with a bus, LMDB", "hit, int, Redis, no bus", "miss, Redis"):
+        assert what in ended.said
+
+
 def test_race_takes_the_least() -> None:
     """What does more takes longer, whichever turn it has."""
     found = race({"much": loop_of("sum(range(2000))"), "little": loop_of("sum(range(20))")}, QUICK)
