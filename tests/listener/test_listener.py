@@ -90,13 +90,19 @@ def start_and_look(url: str) -> None:
     """In a child: use a host, then look for children of this process."""
     one = Used(Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=url))
     one.listened()
-    one.ensure()
-    try:
-        print("a child", os.waitpid(-1, os.WNOHANG))
-    except ChildProcessError:
-        print("no child")
+    until(lambda: one.ensure() and has_no_child())
+    print("no child")
     one.leave()
     remove(one)
+
+
+def has_no_child() -> bool:
+    """Whether this process has none, not even one that has ended; nothing is reaped."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def remove(one: Used) -> None:

@@ -192,6 +192,28 @@ def test_only_some_are_handed_out(outbox: Outbox) -> None:
     assert [bytes([number]) * 64 for number in range(3)] == [each.payload for each in outbox.waiting(3 * 96)]
 
 
+def test_nobody_holds_up_those_behind_him(outbox: Outbox) -> None:
+    """However much was told behind a record that is only begun, what is unsent after that is found."""
+    begun = outbox.append(OWNER, b"stopped")
+    for number in range(30):
+        told(outbox, unsent(outbox, bytes([number]) * 64))
+    last = unsent(outbox, b"last")
+    assert [begun, last] == [record.place for record in outbox.waiting(64)]
+    assert [last] == [record.place for record in outbox.peek(64) or []]
+
+
+def test_a_peek(outbox: Outbox, words: memoryview) -> None:
+    """Without the lock one sees what is unsent, if there is any and it makes sense."""
+    assert outbox.peek(ALL) is None
+    outbox.append(OWNER, b"begun")
+    assert outbox.peek(ALL) is None
+    place = unsent(outbox, b"x")
+    assert [(place, UNSENT, OWNER, b"x")] == outbox.peek(ALL)
+    words[LAYOUT.outbox_at + R_SIZE] = 3
+    assert outbox.peek(ALL) is None
+    assert (0, 0) == outbox.lost()
+
+
 def test_what_the_store_does_not_know(outbox: Outbox) -> None:
     """Something is hidden from the store until nothing is unsent any more, whoever else is still at it."""
     begun = outbox.append(OWNER, b"stopped")

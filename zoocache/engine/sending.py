@@ -1,7 +1,8 @@
 """From a host's outbox to the bus.
 
-    look     under the lock: the next records. What the dead have begun, and what the living began too long ago (they
-             are stopped, perhaps), is done to the trie and becomes UNSENT
+    look     what is UNSENT, without the lock if there is any, for callers need that at such a moment; else, and now and
+             then, under the lock. There what the dead have begun, and what the living began too long ago (they are
+             stopped, perhaps), is done to the trie and becomes UNSENT
     send     without the lock: what is UNSENT, neighbours together in one message
     done     under the lock: the records are DONE, the tail moves
 
@@ -25,6 +26,7 @@ from zoocache.log import log
 from zoocache.shm import points
 from zoocache.shm.layout import H_BUS_WANT, H_HLC, H_SENT
 from zoocache.shm.outbox import BEGUN, DONE, UNSENT, Place, Record
+from zoocache.shm.segment import LOCK_FREE
 from zoocache.shm.slots import NOBODY
 from zoocache.trie import Target, Trie, target_of, words_of
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 ROUND_BYTES = 32 * 1024
 """So much of the outbox is looked at in one round."""
+
+LOCKED_EVERY = 16
+"""One in so many rounds looks under the lock, also while there is always something to send."""
 
 MOST_TOGETHER = 256
 """So many records become one message."""
@@ -48,6 +53,7 @@ class Sending:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._one_at_a_time = threading.RLock()
+        self._rounds = 0
         self._met_ms: dict[int, int] = {}  # begun by the living: when it was met first, by position
 
     def after_fork(self) -> None:
@@ -86,7 +92,13 @@ class Sending:
     def _round(self, trie: Trie, moment: Now) -> bool:
         """Whether anything was sent."""
         segment = trie.segment
-        lost, is_lost, records, adopted = segment.write(self._look, trie, moment)
+        lost, is_lost = segment.outbox.lost()
+        self._rounds += 1
+        may_peek = LOCK_FREE and not is_lost and self._rounds % LOCKED_EVERY
+        records = segment.outbox.peek(ROUND_BYTES) if may_peek else None
+        adopted = False
+        if records is None:
+            lost, is_lost, records, adopted = segment.write(self._look, trie, moment)
         if adopted:
             trie.tell_neighbours()
         if is_lost:

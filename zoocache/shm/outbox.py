@@ -13,7 +13,7 @@ Positions count bytes and only grow; the word of a position is that divided by 8
     UNSENT    it was done here, and is to be told
     DONE      told
 
-Everything is written under the segment's lock.
+Everything is written under the segment's lock, and may be read without it.
 
     append    record (BEGUN), H_OUT_HEAD (one store: there)
     become    R_STATE (one store)
@@ -118,6 +118,17 @@ class Outbox:
         """Whether something is unknown to the storage that the hosts share."""
         return bool(self._words[H_UNSENT_TO] > self._words[H_OUT_TAIL])
 
+    def peek(self, most_bytes: int) -> list[Record] | None:
+        """What is UNSENT among the next records, of about so many bytes, where stores keep the program's order; None:
+        ask `waiting`. As long as the tail has not moved, and nothing was lost, no record behind it is overwritten."""
+        words = self._words
+        before = words[H_OUT_TAIL], words[H_OUT_LOST]
+        try:
+            records = self._some(most_bytes, (UNSENT,))
+        except Unsound:
+            return None
+        return records if records and before == (words[H_OUT_TAIL], words[H_OUT_LOST]) else None
+
     # Under the lock.
 
     def append(self, owner: int, payload: bytes) -> Place:
@@ -192,16 +203,24 @@ class Outbox:
         self._words[H_UNSENT_TO] = max(self._words[H_UNSENT_TO], end)
 
     def waiting(self, most_bytes: int) -> list[Record]:
-        """The next records that are not DONE, among so many bytes."""
+        """The next records that are not DONE, of about so many bytes."""
         try:
-            return [self._copied(found) for found in self._records(most_bytes) if found.state != DONE]
+            return self._some(most_bytes, (BEGUN, UNSENT))
         except Unsound:
             self.lose()
             return []
 
-    def _copied(self, found: _Head) -> Record:
-        payload = self._read(found.place.start + _HEAD_BYTES, found.length)
-        return Record(found.place, found.state, found.owner, payload)
+    def _some(self, most_bytes: int, states: tuple[int, ...]) -> list[Record]:
+        records: list[Record] = []
+        left_bytes = most_bytes
+        for found in self._records():
+            if left_bytes <= 0:
+                break
+            if found.state in states:
+                payload = self._read(found.place.start + _HEAD_BYTES, found.length)
+                records.append(Record(found.place, found.state, found.owner, payload))
+                left_bytes -= found.place.end - found.place.start
+        return records
 
     def lost(self) -> tuple[int, int]:
         """H_OUT_LOST, and whether (1 or 0) there is something lost to be told."""
@@ -227,23 +246,22 @@ class Outbox:
         if words[H_OUT_CLEAR_TO] > words[H_OUT_TAIL]:
             return
         try:
-            undone = (found.place.start for found in self._records(self._capacity) if found.state != DONE)
+            undone = (found.place.start for found in self._records() if found.state != DONE)
             words[H_OUT_TAIL] = next(undone, words[H_OUT_HEAD])
-            if words[H_UNSENT_TO] and not any(each.state == UNSENT for each in self._records(self._capacity)):
+            if words[H_UNSENT_TO] and not any(each.state == UNSENT for each in self._records()):
                 words[H_UNSENT_TO] = 0
         except Unsound:
             self.lose()
 
-    def _records(self, most_bytes: int) -> Iterator[_Head]:
-        """The records from the first one on, as far as they begin among so many bytes.
+    def _records(self) -> Iterator[_Head]:
+        """The records from the first one on.
 
         Raises:
             Unsound: one of them is none.
         """
         position = self._first()
         head = self._words[H_OUT_HEAD]
-        until = min(head, position + most_bytes)
-        while position < until:
+        while position < head:
             found = self._record(position, head)
             yield found
             position = found.place.end
@@ -268,7 +286,7 @@ class Outbox:
             faults.append("the outbox holds more than it can")
             return faults
         try:
-            deque(self._records(self._capacity), maxlen=0)
+            deque(self._records(), maxlen=0)
         except Unsound as error:
             faults.append(f"the outbox has a record that is none ({error})")
         return faults
