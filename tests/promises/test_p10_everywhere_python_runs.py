@@ -136,13 +136,13 @@ def test_a_fork_while_another_thread_computes(storage: str, forks: Forks) -> Non
     leader = Runner(get)
     gate.wait_inside()
     child = forks.fork(work)
-    if storage == "lmdb":
+    if storage != "memory":
         until(followers_elsewhere)
         gate.open()
     assert 0 == child.wait()
     gate.open()
     assert "of the parent" == leader.result()
-    expected = b"of the parent" if storage == "lmdb" else b"of the child"
+    expected = b"of the child" if storage == "memory" else b"of the parent"
     assert expected == os.read(result[0], 100)
     for end in result:
         os.close(end)

@@ -85,6 +85,7 @@ class Engine:
         report: tells hits, misses and fills of this process.
         troubles: how often the storage failed.
         has_listener: whether the host had one when this process last looked.
+        left_leases: digest -> token, of callers that were interrupted (zoocache.engine.leased).
     """
 
     def __init__(self, settings: Settings, outside: Outside) -> None:
@@ -108,6 +109,7 @@ class Engine:
         self._prunes = bool(settings.prune_after_ms)
         self.troubles = 0
         self.has_listener = False
+        self.left_leases: dict[bytes, bytes] = {}
         self._lives: dict[tuple[float | None, float | None], Life] = {}
 
     # The segment.
@@ -320,6 +322,7 @@ class Engine:
         self.flights.after_fork()
         self.lives.after_fork()
         fills.after_fork()
+        self.left_leases = {}
         self.touches.after_fork()
         if self.hosts is not None:
             self.hosts.after_fork()

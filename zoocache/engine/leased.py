@@ -29,10 +29,13 @@ from zoocache.trie import Trie
 LEASE_MS = 1000
 """How long a lease stands that is not renewed, where a listener renews it."""
 
-LONE_LEASE_MS = 5000
+LONE_LEASE_MS = 3000
 """And where there is none that could."""
 
 LONGEST_PAUSE_S = 0.02
+
+MOST_LEFT = 1000
+"""So many leases of interrupted callers are remembered."""
 
 
 def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim: Claim | None) -> Steps[Result]:
@@ -44,6 +47,9 @@ def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim
     """
     trie = engine.trie
     token = _token(trie, claim)
+    left = engine.left_leases.pop(call.digest, None)
+    if left is not None:
+        yield from engine.ask("end", call.digest, left, None)
     followed: bytes | None = None
     start_s = time.monotonic()
     while (waited_s := time.monotonic() - start_s) <= engine.settings.flight_timeout:
@@ -79,11 +85,16 @@ def _lease_ms(engine: Engine) -> int:
 def _lead(
     engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim: Claim | None, token: bytes, begun: Begun
 ) -> Steps[Result]:  # fmt: skip
-    """Compute under the lease. A caller that is interrupted leaves it to expire: with its claim, nobody renews it."""
+    """Compute under the lease. A caller that is interrupted can ask nobody any more: it leaves the lease to the next of
+    its process who wants the key, or to expire, for with its claim nobody renews it."""
     try:
         brought = yield from compute_and_save(engine, call, flight, inside, begun)
     except Exception as error:
         yield from engine.ask("end", call.digest, token, told(error))
+        raise
+    except BaseException:
+        if len(engine.left_leases) < MOST_LEFT:
+            engine.left_leases[call.digest] = token
         raise
     yield from engine.ask("end", call.digest, token, None)
     return brought

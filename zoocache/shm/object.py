@@ -22,11 +22,12 @@ import errno
 import mmap
 import os
 import stat
+import threading
 import time
 
 import posix_ipc
 
-from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
+from zoocache.errors import Busy, SegmentError, SegmentRefused, SegmentTooSmall
 from zoocache.log import log
 from zoocache.shm import identity, kernel, points
 from zoocache.shm import layout as at
@@ -94,11 +95,27 @@ def settle(name: str, fd: int, size: int | None) -> bool:
     try:
         identity.refuse_foreign(os.fstat(fd), identity.segment_file(name))
         if kernel.try_exclusive(fd, at.LOCK_ATTACHED):
-            return _settle_alone(name, fd, size) and kernel.try_shared(fd, at.LOCK_ATTACHED)
+            return _noted_as_alone(name, fd, size) and kernel.try_shared(fd, at.LOCK_ATTACHED)
+        if name in getattr(_alone, "names", ()):
+            raise Busy(f"segment {name}: this very thread is creating it, below the frame that asks")
         return _settle_among_others(name, fd)
     except BaseException:
         os.close(fd)
         raise
+
+
+def _noted_as_alone(name: str, fd: int, size: int | None) -> bool:
+    before = getattr(_alone, "names", ())
+    _alone.names = (*before, name)
+    try:
+        return _settle_alone(name, fd, size)
+    finally:
+        _alone.names = before
+
+
+_alone = threading.local()
+"""`names`: of the segments that this thread settles alone. A signal handler or a finalizer that interrupts it must not
+wait for it."""
 
 
 def _settle_alone(name: str, fd: int, size: int | None) -> bool:
