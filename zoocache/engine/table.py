@@ -38,6 +38,7 @@ from zoocache.shm.layout import H_SEQ
 
 EXPIRED_AT_ONCE = 4
 SWEPT_AT_ONCE = 16
+CLEARINGS = 3
 
 FORGOTTEN = 256
 """So many notes of expiry may stand for entries that are gone, beside one for each that is there."""
@@ -118,9 +119,10 @@ class LiveTable:
         """Note when an entry expires. Notes of entries that are gone stay, but not many more than there are entries."""
         heapq.heappush(self._expiries, (ends_s, key))
         if len(self._expiries) > 2 * len(self._entries) + FORGOTTEN:
-            ends = [(entry[LIVE].ends_s, key) for key, entry in list(self._entries.items())]
-            self._expiries = [(ends_s, key) for ends_s, key in ends if ends_s is not None]
-            heapq.heapify(self._expiries)
+            ends = [(entry[LIVE].ends_s, key) for key, entry in self._oldest(len(self._entries))]
+            if ends:
+                self._expiries = [(ends_s, key) for ends_s, key in ends if ends_s is not None]
+                heapq.heapify(self._expiries)
 
     def put_in_front(self, entry: Entry, table: dict[Any, Entry], key: Any, types: Sequence[type]) -> None:
         """Let a wrapper find the entry by its raw arguments."""
@@ -149,8 +151,9 @@ class LiveTable:
             self._drop_all()
 
     def _drop_all(self) -> None:  # loops stand in frames that hold no lock: see shm/lock.py
-        for entry in list(self._entries.values()):
-            self.drop(entry)
+        for _ in range(CLEARINGS):
+            for _, entry in self._oldest(len(self._entries)):
+                self.drop(entry)
 
     def close(self) -> None:
         """Forget all, and hold nothing any more: a thread that is still computing may come with a value."""
@@ -228,11 +231,19 @@ class LiveTable:
     def _sweep(self) -> None:
         """Look at as many of the oldest entries as came since the last time: what nobody asks for any more must not
         stay for ever when it has become stale."""
-        for key, entry in list(islice(self._entries.items(), SWEPT_AT_ONCE)):
+        for key, entry in self._oldest(SWEPT_AT_ONCE):
             if entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry):
                 self._to_end(key)
             else:
                 self.drop(entry)
+
+    def _oldest(self, count: int) -> list[tuple[str, Entry]]:
+        """The entries that have stood here for longest; none if a finalizer changed the table meanwhile: to make the list
+        may set the garbage collector off."""
+        try:
+            return list(islice(self._entries.items(), count))
+        except RuntimeError:
+            return []
 
     def _to_end(self, key: str) -> None:
         with contextlib.suppress(KeyError):
@@ -267,10 +278,10 @@ class LiveTable:
 
     def _turn_clock(self) -> None:
         """Look at the oldest entry: used since the last time and not stale, it goes to the end; else it goes."""
-        oldest = next(iter(self._entries.items()), None)
-        if oldest is None:
+        oldest = self._oldest(1)
+        if not oldest:
             return
-        key, entry = oldest
+        key, entry = oldest[0]
         live: Live = entry[LIVE]
         if live.used and (entry[WORDS][H_SEQ] == entry[SEQ] or revalidate(entry)):
             live.used = False

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from zoocache.errors import SegmentError
+from zoocache.errors import Busy, SegmentError
 from zoocache.log import log
 from zoocache.shm import identity, kernel
 from zoocache.shm import layout as at
@@ -239,6 +239,8 @@ def attach(
                 if settle(name, fd, size):
                     return _attached(name, fd, True, lock_timeout_s)
                 os.close(fd)
+    except Busy:
+        raise
     except SegmentError as error:
         if type(error) is not SegmentError or not identity.way_out(error):
             raise
