@@ -8,15 +8,17 @@ import pytest
 
 from tests.fleets import shop
 
-STORES = ["lmdb"]
-"""Storages of a host, in which one process computes for all."""
+STORES = ["lmdb", "redis+bus"]
+"""Storages in which one process computes for all."""
 STORAGES = ["memory", *STORES]
 
 in_stores = pytest.mark.parametrize("storage", STORES, indirect=True)
 
 
-def variables(kind: str, at: Path) -> dict[str, str]:
+def variables(kind: str, at: Path, server: str) -> dict[str, str]:
     """What stands in the environment of a fleet that shares this kind of storage."""
+    if kind == "redis+bus":
+        return {"ZOOCACHE_STORAGE_URL": server, "ZOOCACHE_BUS_URL": server}
     return {"ZOOCACHE_STORAGE_URL": "memory://" if kind == "memory" else f"lmdb://{at / 'cache'}"}
 
 
@@ -30,6 +32,7 @@ def _shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each storage in turn, in force here and in all children; its kind."""
     kind: str = request.param
-    for name, value in variables(kind, tmp_path).items():
+    server = request.getfixturevalue("redis_url") if "redis" in kind else ""
+    for name, value in variables(kind, tmp_path, server).items():
         monkeypatch.setenv(name, value)
     return kind

@@ -238,8 +238,8 @@ class LiveTable:
                 self.drop(entry)
 
     def _oldest(self, count: int) -> list[tuple[str, Entry]]:
-        """The entries that have stood here for longest; none if a finalizer changed the table meanwhile: to make the list
-        may set the garbage collector off."""
+        """The entries that have stood here for longest; none if a finalizer changed the table meanwhile, for making the
+        list may set the garbage collector off."""
         try:
             return list(islice(self._entries.items(), count))
         except RuntimeError:
