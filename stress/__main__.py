@@ -9,11 +9,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stress import bench, herd, killer, storm
+from stress import bench, herd, killer, partition, storm
 from stress.mutants import MUTANTS
 from stress.run import Options
 
-PROGRAMS: dict[str, Callable[[Options], bool]] = {"herd": herd.main, "storm": storm.main, "killer": killer.main}
+PROGRAMS: dict[str, Callable[[Options], bool]] = {
+    "herd": herd.main, "storm": storm.main, "killer": killer.main, "partition": partition.main,
+}  # fmt: skip
+ON_HOSTS = "partition"
+HOSTS, PROCESSES_OF_A_HOST = 3, 2
 PROCESSES = 6
 SECONDS = 20.0
 
@@ -44,7 +48,8 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    options = Options(chosen.processes, chosen.seconds, chosen.seed, chosen.storage, chosen.slack, chosen.mutant)
+    fields = {name: value for name, value in vars(chosen).items() if name != "name"}
+    options = Options(**fields)
     print(f"{chosen.name}: {options}", flush=True)
     held = PROGRAMS[chosen.name](options)
     print(f"{chosen.name}: {'every promise held' if held else 'BROKEN'} (seed {options.seed})")
@@ -56,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     programs = parser.add_subparsers(dest="name", required=True)
     for name, program in PROGRAMS.items():
         about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
-        _add_options(programs.add_parser(name, help=about, description=about))
+        add = _add_options_of_hosts if name == ON_HOSTS else _add_options
+        add(programs.add_parser(name, help=about, description=about))
     measure = programs.add_parser("bench", help="how fast it is, beside other caches")
     measure.add_argument("--quick", action="store_true", help="a rough look in less time")
     measure.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page of documents")
@@ -64,11 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", type=int, default=PROCESSES, help=f"how many at once (default {PROCESSES})")
+def _add_options_of_hosts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hosts", type=int, default=HOSTS, help=f"how many (default {HOSTS})")
+    parser.add_argument("--bus", action=argparse.BooleanOptionalAction, default=True, help="whether they hear")
+    _add_options(parser, PROCESSES_OF_A_HOST, ("memory", "lmdb", "redis"))
+
+
+def _add_options(
+    parser: argparse.ArgumentParser, processes: int = PROCESSES, storages: Sequence[str] = ("memory", "lmdb")
+) -> None:  # fmt: skip
+    parser.add_argument("--processes", type=int, default=processes, help=f"how many at once (default {processes})")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for how long (default {SECONDS:g})")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of all chance (default: any)")
-    parser.add_argument("--storage", choices=("memory", "lmdb"), default="memory")
+    parser.add_argument("--storage", choices=storages, default="memory")
     parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits of time, for slow machines")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="plant this fault: the run must fail")
 

@@ -28,6 +28,8 @@ C_HALT = 0  # all lanes leave
 C_FAILED = 1  # somebody has written a report
 C_STOPPED_NS = 2  # how long, altogether, some process was stopped
 C_FREE = 3  # from here on: the program's own
+C_STAGE = 3  # of partition: see there
+C_CLOCKS = 8  # and the seven after it, of partition: by what the clock of a host is wrong; see hosts.py
 
 SLOT_WORDS = 16
 S_PID = 0
@@ -46,6 +48,7 @@ L_FILLS = 5
 L_LONGEST_HIT_NS = 6
 L_LONGEST_WRITE_NS = 7
 L_SINCE_NS = 8  # when the operation that is under way began; 0: none is
+L_LONGEST_READ_NS = 9  # of partition: whatever it took, but for the time in which somebody was stopped
 
 WORD = 8
 

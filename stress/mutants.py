@@ -11,11 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from zoocache import trie
-from zoocache.engine import call, keeping
+from zoocache.bus.redis import RedisBus
+from zoocache.engine import call, hearing, keeping
 from zoocache.engine.core import Engine
 from zoocache.engine.effects import Steps, drive
+from zoocache.engine.hosts import Hosts
 from zoocache.engine.keeping import Begun
 from zoocache.engine.live import Live
+from zoocache.engine.sending import Sending
 from zoocache.flight import Flights
 from zoocache.shm import lock
 from zoocache.shm.claims import Claims
@@ -23,6 +26,7 @@ from zoocache.shm.layout import H_SEQ
 from zoocache.storage import Stamp
 
 OPEN_S = 0.001
+LATE_S = 1.0
 
 
 def plant(name: str) -> None:
@@ -35,7 +39,7 @@ def plant(name: str) -> None:
         MUTANTS[name]()
 
 
-def _put(owner: Any, name: str, mutant: Any) -> Any:
+def put(owner: Any, name: str, mutant: Any) -> Any:
     """Put a mutant in the place of a function or a method; returns what was there."""
     original = getattr(owner, name)
     setattr(owner, name, mutant)
@@ -44,7 +48,7 @@ def _put(owner: Any, name: str, mutant: Any) -> Any:
 
 def _deaf() -> None:
     """Invalidations do not reach the trie."""
-    _put(trie.Trie, "invalidate", lambda self, *_: self.seq())
+    put(trie.Trie, "invalidate", lambda self, *_: self.seq())
 
 
 def _seq_first() -> None:
@@ -56,7 +60,7 @@ def _seq_first() -> None:
         self.words[H_SEQ] -= 1  # `whole` counts from here, and ends at the number that readers have seen
         return whole(self, *arguments)
 
-    whole = _put(trie.Trie, "_invalidate", mutant)
+    whole = put(trie.Trie, "_invalidate", mutant)
 
 
 def _late_note() -> None:
@@ -66,12 +70,12 @@ def _late_note() -> None:
         late = (drive(keeping.begin(engine)) if isinstance(each, Begun) else each for each in arguments)
         return whole(engine, *late, **named)
 
-    whole = _put(keeping, "land", mutant)
+    whole = put(keeping, "land", mutant)
 
 
 def _gullible() -> None:
     """Followers take what they are handed, though it was overtaken before they came."""
-    _put(call, "_may_have", lambda *_: True)
+    put(call, "_may_have", lambda *_: True)
 
 
 def _late_stamp() -> None:
@@ -81,23 +85,50 @@ def _late_stamp() -> None:
         stamp = None if engine.store is None else engine.store.stamp()
         yield from whole(engine, live, stamp, **anew)
 
-    whole = _put(keeping, "save", mutant)
+    whole = put(keeping, "save", mutant)
 
 
 def _everyone_leads() -> None:
     """No flights: whoever misses computes."""
-    _put(Flights, "join", lambda _self, own: own)
-    _put(Claims, "lead", lambda *_: (None, True))
+    put(Flights, "join", lambda _self, own: own)
+    put(Claims, "lead", lambda *_: (None, True))
 
 
 def _no_heir() -> None:
     """Claims of the dead are not inherited."""
-    _put(Claims, "needs_heir", lambda *_: False)
+    put(Claims, "needs_heir", lambda *_: False)
 
 
 def _no_recovery() -> None:
     """The kernel's lock is not asked when the semaphore stays at zero: a token that died with its holder is lost."""
-    _put(lock, "PATIENCE_S", 1e9)
+    put(lock, "PATIENCE_S", 1e9)
+
+
+def _mute() -> None:
+    """What stands in the outbox counts as sent, and is not."""
+    put(Sending, "_send", lambda *_: None)
+
+
+def _no_replay() -> None:
+    """What was missed is not read up from the stream."""
+    whole = RedisBus.since
+    put(RedisBus, "since", lambda self, position: whole(self, position)._replace(heard=()))
+
+
+def _no_floor() -> None:
+    """Where nobody knows what was missed, all that is there stays valid."""
+    put(hearing, "EVERYTHING", hearing.NOTHING)
+
+
+def _open_gate() -> None:
+    """A host takes entries from the server though that does not yet know what was invalidated here."""
+
+    def mutant(self: Sending, *arguments: Any) -> bool:
+        time.sleep(LATE_S)
+        return bool(whole(self, *arguments))
+
+    whole = put(Sending, "drain", mutant)
+    put(Hosts, "takes_nothing", lambda *_: False)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
@@ -109,4 +140,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "everyone-leads": _everyone_leads,
     "no-heir": _no_heir,
     "no-recovery": _no_recovery,
+    "mute": _mute,
+    "no-replay": _no_replay,
+    "no-floor": _no_floor,
+    "open-gate": _open_gate,
 }

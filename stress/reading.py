@@ -30,7 +30,13 @@ class Reader:
 
     Args:
         lane: whose counters, events and chance are used.
+
+    Attributes:
+        lane: as given.
+        gives_up: what the one way that writes may raise, though nobody is to blame.
     """
+
+    gives_up: tuple[type[Exception], ...] = (zoocache.Busy,)
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -42,15 +48,24 @@ class Reader:
         """Read until the run is over."""
         chance = self.lane.chance
         while self.lane.goes_on():
-            part = chance.random()
-            if part < BY_NAME_PART:
-                self._read(BY_NAME, chance.choice(tree.NAME_KEYS))
-            elif part < BY_NAME_PART + QUIET_PART:
-                self._hit()
-            else:
-                self._read(chance.choices(WAYS, _WEIGHTS)[0], chance.choice(tree.ANIMAL_KEYS))
-            if part > 1 - BREATH_PART:
+            self.read_any()
+            if chance.random() < BREATH_PART:
                 time.sleep(BREATH_S)
+
+    def read_any(self) -> None:
+        """One read, by chance."""
+        chance = self.lane.chance
+        part = chance.random()
+        if part < BY_NAME_PART:
+            self.read(BY_NAME, chance.choice(tree.NAME_KEYS))
+        elif part < BY_NAME_PART + QUIET_PART:
+            self.hit()
+        else:
+            self.read(chance.choices(WAYS, _WEIGHTS)[0], chance.choice(tree.ANIMAL_KEYS))
+
+    def expect(self, keys: tuple[int, ...]) -> oracle.Reading:
+        """What a read that is about to begin must bring."""
+        return oracle.Reading(self._board, keys)
 
     def run_tasks(self) -> None:
         """Read with several tasks on a loop until the run is over."""
@@ -62,19 +77,20 @@ class Reader:
     async def _run_task(self) -> None:
         chance = self.lane.chance
         while self.lane.goes_on():
-            await self._read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
+            await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
             if chance.random() < BREATH_PART:
                 await asyncio.sleep(BREATH_S)
 
-    def _read(self, way: Way, key: int) -> None:
+    def read(self, way: Way, key: int) -> None:
+        """A read of a key, judged."""
         keys = way.covers(key)
-        reading, start_ns = oracle.Reading(self._board, keys), time.monotonic_ns()
+        reading, start_ns = self.expect(keys), time.monotonic_ns()
         self.lane.counters[L_SINCE_NS] = start_ns
         try:
             found = way.call(key)
         except (Planned, zoocache.FillFailed) as error:
             self._raised(error, key, start_ns)
-        except zoocache.Busy:
+        except self.gives_up:
             if way.call is not refreshed:  # the one way that writes
                 raise
             self.lane.counters[L_BUSY] += 1
@@ -82,9 +98,10 @@ class Reader:
             self._judge(reading, found, keys, start_ns)
         self.lane.counters[L_SINCE_NS] = 0
 
-    async def _read_async(self, way: Way, key: int) -> None:
+    async def read_async(self, way: Way, key: int) -> None:
+        """As `read`, for a task."""
         keys = way.covers(key)
-        reading, start_ns = oracle.Reading(self._board, keys), time.monotonic_ns()
+        reading, start_ns = self.expect(keys), time.monotonic_ns()
         try:
             found = await way.call(key)
         except (Planned, zoocache.FillFailed) as error:
@@ -92,7 +109,7 @@ class Reader:
         else:
             self._judge(reading, found, keys, start_ns)
 
-    def _hit(self) -> None:
+    def hit(self) -> None:
         """Measure a hit that has nobody to wait for; a fill does not count, nor what was stopped meanwhile."""
         lane, counters = self.lane, self.lane.counters
         stops, start_ns = lane.stops(), time.monotonic_ns()
@@ -106,7 +123,7 @@ class Reader:
         lane.counters[L_READS] += 1
         lane.counters[L_RAISED] += 1
         lane.ring.note("raised", key, start_ns, time.monotonic_ns(), lane=lane.number)
-        if isinstance(error, zoocache.FillFailed) and error.type_name != Planned.__name__:
+        if Planned.__name__ not in f"{type(error).__name__} {error}":  # one FillFailed may be the reason of another
             raise error
 
     def _judge(self, reading: oracle.Reading, found: Any, keys: tuple[int, ...], start_ns: int) -> None:

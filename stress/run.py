@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import zoocache
 from stress import mutants
@@ -24,6 +25,7 @@ from zoocache.shm import segment
 from zoocache.shm.layout import MIN_SIZE
 
 MAP_SIZE = 64 * 1024 * 1024
+LOG = "log"
 LOG_LINES = 20
 
 
@@ -35,9 +37,11 @@ class Options:
         processes: in the fleet.
         seconds: how long the fleet works.
         seed: of all that is chosen by chance.
-        storage: "memory" or "lmdb".
+        storage: "memory", "lmdb" or "redis".
         slack: multiplies every limit of time, for machines that are slow or have much else to do.
         mutant: the fault to plant into the library; "" for none.
+        hosts: of partition; `processes` is how many each of them has.
+        bus: of partition: whether the hosts hear each other.
     """
 
     processes: int
@@ -46,6 +50,8 @@ class Options:
     storage: str = "memory"
     slack: float = 1.0
     mutant: str = ""
+    hosts: int = 1
+    bus: bool = True
 
 
 class Run:
@@ -67,19 +73,23 @@ class Run:
         self.supervisor = os.getpid()
         self._failures = self.directory / "failures"
         self._failures.touch()
-        self._log = self.directory / "log"
+        self._log = self.directory / LOG
         self._log.touch()
         self._last_line_s = 0.0
 
-    def settle(self) -> None:
-        """In a process of the fleet: configure the cache, keep what it logs, and plant the mutant."""
-        logging.basicConfig(filename=self._log, format="%(created).3f %(process)d %(threadName)s %(message)s")
-        logging.getLogger("zoocache").setLevel(logging.DEBUG)
+    def settle(self, **options: Any) -> None:
+        """In a process of the fleet: configure the cache, keep what it logs, and plant the mutant.
+
+        Args:
+            options: of the cache, beside those that all runs have.
+        """
+        keep_log(self.directory)
         storage = f"lmdb://{self.directory}/entries" if self.options.storage == "lmdb" else None
-        zoocache.configure(
-            storage_url=storage, prefix=self.prefix, shm_size=MIN_SIZE, flight_timeout=self.flight_timeout_s,
-            lmdb_map_size=MAP_SIZE,
-        )  # fmt: skip
+        common: dict[str, Any] = {
+            "storage_url": storage, "prefix": self.prefix, "shm_size": MIN_SIZE,
+            "flight_timeout": self.flight_timeout_s, "lmdb_map_size": MAP_SIZE,
+        }  # fmt: skip
+        zoocache.configure(**common | options)
         mutants.plant(self.options.mutant)
 
     def chance(self, *names: object) -> random.Random:
@@ -135,6 +145,12 @@ class Run:
             segment.destroy(self.prefix)
         finally:
             shutil.rmtree(self.directory)
+
+
+def keep_log(directory: Path) -> None:
+    """Have what this process's library logs kept in a run's directory."""
+    logging.basicConfig(filename=directory / LOG, format="%(created).3f %(process)d %(threadName)s %(message)s")
+    logging.getLogger("zoocache").setLevel(logging.DEBUG)
 
 
 @contextlib.contextmanager

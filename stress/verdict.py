@@ -23,15 +23,18 @@ HARMLESS = "harmless"
 """What `check` says of an insert that a kill cut short: the next insert settles it."""
 
 
-def pass_verdict(run: Run, last_look: Callable[[], list[str]] = list) -> None:
+def pass_verdict(
+    run: Run, last_look: Callable[[], list[str]] = list, settle: Callable[[], None] | None = None
+) -> None:  # fmt: skip
     """Look at the segment, tell what is there, and report as failures of the run what should not be.
 
     Args:
         run: all its processes are gone.
         last_look: what else to do in the process that looks; returns faults.
+        settle: configures the cache there; None: as the run does.
     """
     try:
-        found = ask(lambda: _inspect(run, last_look), run.limit_s(PATIENCE_S))
+        found = ask(lambda: _inspect(run, last_look, settle or run.settle), run.limit_s(PATIENCE_S))
     except (TimeoutError, ChildProcessError) as error:
         run.fail(f"the cache cannot be used at the end, seed {run.options.seed}: {error}")
         return
@@ -44,8 +47,8 @@ def pass_verdict(run: Run, last_look: Callable[[], list[str]] = list) -> None:
     )
 
 
-def _inspect(run: Run, last_look: Callable[[], list[str]]) -> dict[str, Any]:
-    run.settle()
+def _inspect(run: Run, last_look: Callable[[], list[str]], settle: Callable[[], None]) -> dict[str, Any]:
+    settle()
     core = Core()
     segment = runtime.engine().trie.segment
     faults = [*_shared_faults(core), *_gate_faults(segment), *last_look(), *_slot_faults(segment, core)]

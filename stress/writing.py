@@ -50,28 +50,45 @@ class Writer:
 
     Args:
         lane: whose counters, events and chance are used.
+
+    Attributes:
+        lane: as given.
+        gives_up: what a mutation raises if it may not be done, though nobody is to blame.
+        alone_s: so long a mutation may take in which nobody is stopped.
     """
+
+    gives_up: tuple[type[Exception], ...] = (zoocache.Busy,)
+    alone_s = BEHIND_THE_DEAD_S
 
     def __init__(self, lane: Lane) -> None:
         slots = lane.run.board.shape.slots
         self.lane = lane
         self._chance = lane.chance
-        self._in_store = lane.run.options.storage != "memory"
+        self._is_told = lane.run.options.storage == "redis" or (
+            lane.run.options.storage == "lmdb" and lane.run.options.hosts == 1
+        )
         self._animals = [key for key in tree.ANIMAL_KEYS if key % slots == lane.slot]
         self._names = [key for key in tree.NAME_KEYS if key % slots == lane.slot]
 
     def run(self) -> None:
         """Write until the run is over."""
-        choices = [(self._one, 40), (self._above, 12), (self._several, 8), (self._in_task, 3), (self._name, 20),
-                   (self._visitors, 15), (self._clear, 0.1), (self._prune, 0.2), (self._drop_call, 2)]  # fmt: skip
-        kinds, weights = [kind for kind, _ in choices], [weight for _, weight in choices]
         writes = 0
         while self.lane.goes_on():
-            self.do(self._chance.choices(kinds, weights)[0]())
+            self.do(self.any_write())
             writes += 1
             if writes % COUNT_EVERY == 0:
-                self.lane.counters[L_FILLS] = sum(function.info().fills for function in COUNTED)
+                self.count_fills()
             time.sleep(self._chance.choice(PACES_S))
+
+    def any_write(self) -> Write:
+        """One of all kinds, by chance."""
+        choices = [(self._one, 40), (self._above, 12), (self._several, 8), (self._in_task, 3), (self._name, 20),
+                   (self._visitors, 15), (self._clear, 0.1), (self._prune, 0.2), (self._drop_call, 2)]  # fmt: skip
+        return self._chance.choices([kind for kind, _ in choices], [weight for _, weight in choices])[0]()
+
+    def count_fills(self) -> None:
+        """Show how many there were in this process."""
+        self.lane.counters[L_FILLS] = sum(function.info().fills for function in COUNTED)
 
     def do(self, write: Write) -> None:
         """Change the truth, do it, and finish it; what gave up is not finished."""
@@ -84,7 +101,7 @@ class Writer:
         self._note("begun", write, versions, start_ns, start_ns)
         try:
             write.action(versions)
-        except zoocache.Busy:
+        except self.gives_up:
             lane.counters[L_BUSY] += 1
             self._note("busy", write, versions, start_ns, time.monotonic_ns())
         else:
@@ -99,7 +116,7 @@ class Writer:
         took_ns = time.monotonic_ns() - start_ns
         lane.counters[L_LONGEST_WRITE_NS] = max(lane.counters[L_LONGEST_WRITE_NS], took_ns)
         alone_ns = took_ns - (lane.others_stopped_ns() - stopped_ns)
-        if alone_ns > lane.run.limit_s(BEHIND_THE_DEAD_S) * 1e9:
+        if alone_ns > lane.run.limit_s(self.alone_s) * 1e9:
             lane.run.fail(f"a {write.kind} took {alone_ns / 1e9:.3f} s in which nobody was stopped; {lane}")
             lane.run.halt()
 
@@ -163,8 +180,9 @@ class Writer:
         return Write("set", [key], "", lambda versions: self._set(key, versions[0]))
 
     def _set(self, key: int, version: int) -> None:
-        """In memory the others keep what they have, so the tag is invalidated first; with a store nothing is needed."""
-        if not self._in_store:
+        """In memory the others keep what they have, with LMDB the other hosts do, so the tag is invalidated first; in a
+        store that all share nothing is needed."""
+        if not self._is_told:
             zoocache.invalidate(tree.own_tag(key))
         ttl_s = self._chance.choice((None, 0.05, 5))
         zoocache.set(name_of(key), (time.monotonic_ns(), key, version), deps=[tree.own_tag(key)], ttl=ttl_s)

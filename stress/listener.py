@@ -1,0 +1,45 @@
+"""The program of a listener in a run of partition: the library's own, with its host's clock and the run's mutant.
+
+Started as zoocache/listener/detached.py is, and it does the same. What else it needs comes with the settings.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import runpy
+import sys
+from pathlib import Path
+
+DETACHED = Path(__file__).parent.parent / "zoocache" / "listener" / "detached.py"
+
+
+def main() -> None:
+    """See the head of this file."""
+    detached = runpy.run_path(str(DETACHED))
+    detached["close_inherited"]()
+    detached["detach"]()
+    said = json.loads(detached["read_all"]())
+    sys.path[:] = said["path"]
+    _prepare(Path(said["run"]["directory"]), said["run"]["host"], said["run"]["mutant"])
+
+    from zoocache.listener.process import run_detached
+
+    run_detached(said["settings"])
+
+
+def _prepare(directory: Path, host: int, mutant: str) -> None:
+    from stress import mutants
+    from stress.board import CONTROL_WORDS, WORD
+    from stress.hosts import skew
+    from stress.run import keep_log
+
+    keep_log(directory)
+    with open(directory / "board", "rb") as board:
+        control = memoryview(mmap.mmap(board.fileno(), CONTROL_WORDS * WORD, prot=mmap.PROT_READ)).cast("Q")
+    skew(control, host)
+    mutants.plant(mutant)
+
+
+if __name__ == "__main__":
+    main()

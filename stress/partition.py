@@ -1,0 +1,312 @@
+"""partition: several hosts and one server, while networks, listeners, server and workers fail; nothing stays stale.
+
+Each host has some processes, with a writer, a reader in a thread, and a loop with a task that reads. Each key belongs
+to one of them. Turmoil and rest take turns:
+
+    turmoil   faults of all kinds (faults.py), and reads and writes. A host must never read less of its own keys than
+              what was finished on it; what the others have finished may be on its way
+    rest      everything is healed, nobody writes. All outboxes must become empty, and all hosts come to where the
+              server is, within SETTLE_S
+    check     everybody reads every key in every way: none may be older than what was finished, wherever it was
+
+No operation may take longer than LONGEST_S, but for the time in which a process stood still that held the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import zoocache
+from stress import oracle, tree, ways
+from stress.board import (
+    C_STAGE,
+    L_BUSY,
+    L_HITS,
+    L_LONGEST_HIT_NS,
+    L_LONGEST_READ_NS,
+    L_LONGEST_WRITE_NS,
+    L_READS,
+    L_WRITES,
+    Shape,
+)
+from stress.faults import Faults
+from stress.fleet import Departure, Fleet
+from stress.hosts import MOST_HOSTS, Hosts
+from stress.reading import Reader, fail_with_traceback, in_thread
+from stress.run import Lane, Options, Run, opened
+from stress.storm import Watch, leave, stuck
+from stress.verdict import pass_verdict
+from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Way
+from stress.writing import Writer
+
+LANES = 3
+
+FLIGHT_TIMEOUT_S = 0.5
+LONGEST_S = 3.0
+TICK_S = 0.01
+TURMOIL_S = 0.5, 2.5
+"""Short: what one invalidation left behind, the next one of that key covers up."""
+READY_S = 15.0
+SETTLE_S = 20.0
+BREATH_S = 0.002
+PACES_S = (0.0, 0.002, 0.01, 0.03)
+
+TURMOIL, REST, CHECK = range(3)
+STAGES = 4
+"""A stage is a round's number times this, plus one of the above."""
+
+
+class Stages:
+    """What all are about: one word of the board, and a word for each lane that says where it has arrived.
+
+    Args:
+        lane: whose.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self._control = lane.run.board.control
+        self._cells = lane.run.board.cells(lane.slot)
+        self._number = lane.number
+
+    @property
+    def present(self) -> int:
+        """TURMOIL, REST or CHECK."""
+        return int(self._control[C_STAGE]) % STAGES
+
+    def is_new(self) -> bool:
+        """Whether this lane has not yet arrived there."""
+        return bool(self._cells[self._number] != self._control[C_STAGE])
+
+    def arrive(self, stage: int) -> None:
+        """Say that this lane is through with everything of an earlier stage, and with the checks of this one."""
+        if self._control[C_STAGE] % STAGES == stage:
+            self._cells[self._number] = self._control[C_STAGE]
+
+
+class FarWriter(Writer):
+    """Writes in turmoil, and rests."""
+
+    gives_up = (zoocache.Busy, zoocache.StorageError)
+    alone_s = LONGEST_S
+
+    def run(self) -> None:
+        """Write until the run is over."""
+        stages = Stages(self.lane)
+        while self.lane.goes_on():
+            stage = stages.present
+            if stage == TURMOIL:
+                self.do(self.any_write())
+            else:
+                stages.arrive(stage)
+                self.count_fills()
+            time.sleep(self._chance.choice(PACES_S))
+
+
+class FarReader(Reader):
+    """Reads: its own host's keys are always judged, the others' once everything has settled."""
+
+    gives_up = (zoocache.Busy, zoocache.StorageError)
+
+    def __init__(self, lane: Lane) -> None:
+        super().__init__(lane)
+        self._stages = Stages(lane)
+        self._per_host = lane.run.options.processes
+
+    def run(self) -> None:
+        """Read until the run is over."""
+        while self.lane.goes_on():
+            stage = self._stages.present
+            if stage == TURMOIL:
+                self.read_any()
+            elif stage == CHECK and self._stages.is_new():
+                self._check()
+            self._stages.arrive(stage)
+            self.hit()  # also at rest: whoever uses the cache sees to it that the host has a listener
+            time.sleep(BREATH_S)
+
+    def run_tasks(self) -> None:
+        """Read with a task until the run is over."""
+        asyncio.run(self._run_in_turns())
+
+    async def _run_in_turns(self) -> None:
+        chance = self.lane.chance
+        while self.lane.goes_on():
+            stage = self._stages.present
+            if stage == TURMOIL:
+                await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
+            elif stage == CHECK and self._stages.is_new():
+                for way in ASYNC_WAYS:
+                    for key in tree.ANIMAL_KEYS:
+                        await self.read_async(way, key)
+            self._stages.arrive(stage)
+            await asyncio.sleep(BREATH_S)
+
+    def _check(self) -> None:
+        for way in WAYS:
+            for key in tree.ANIMAL_KEYS:
+                self.read(way, key)
+        for key in tree.NAME_KEYS:
+            self.read(BY_NAME, key)
+
+    def expect(self, keys: tuple[int, ...]) -> oracle.Reading:
+        """Nothing of the other hosts' keys before everything has settled."""
+        reading = super().expect(keys)
+        if self._stages.present != CHECK:
+            reading.least = [least if self._is_own(key) else 0 for key, least in zip(keys, reading.least, strict=True)]
+        return reading
+
+    def _is_own(self, key: int) -> bool:
+        lane = self.lane
+        return key % lane.run.board.shape.slots // self._per_host == lane.slot // self._per_host
+
+    def read(self, way: Way, key: int) -> None:
+        """A read, and how long it took."""
+        lane = self.lane
+        stopped_ns, start_ns = lane.others_stopped_ns(), time.monotonic_ns()
+        super().read(way, key)
+        took_ns = time.monotonic_ns() - start_ns - (lane.others_stopped_ns() - stopped_ns)
+        lane.counters[L_LONGEST_READ_NS] = max(lane.counters[L_LONGEST_READ_NS], took_ns, 0)
+
+
+def work(run: Run, hosts: Hosts, slot: int) -> None:
+    """What a process of the fleet does until the run is over."""
+    hosts.settle(slot)
+    writer, reader, looper = [Lane(run, slot, number) for number in range(LANES)]
+    ways.seen.truth, ways.seen.chance = run.board.truth, run.chance("fills", slot)
+    threads = [in_thread(FarReader(reader).run, reader), in_thread(FarReader(looper).run_tasks, looper)]
+    writer.ready()
+    try:
+        FarWriter(writer).run()
+    except BaseException:  # noqa: BLE001  # reported, whatever it is
+        fail_with_traceback(writer)
+    for thread in threads:
+        thread.join()
+    zoocache.reset()
+
+
+def main(options: Options) -> bool:
+    """Run partition; whether all promises held."""
+    if not 1 <= options.hosts <= MOST_HOSTS:
+        raise SystemExit(f"--hosts: from 1 to {MOST_HOSTS}")
+    if options.storage != "redis" and not options.bus:
+        raise SystemExit("--no-bus: without a bus only hosts that share a Redis have to do with each other")
+    shape = Shape(options.hosts * options.processes, LANES, tree.KEYS, cells=LANES)
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run:
+        hosts = Hosts(run)
+        fleet = Fleet(run.board, lambda slot: work(run, hosts, slot), run.directory)
+        try:
+            play = Play(run, hosts, fleet)
+            play.play()
+            leave(run, fleet)
+            play.tell()
+            _conclude(run, hosts, fleet)
+        finally:
+            fleet.end()
+            hosts.end()
+        return run.all_held()
+
+
+class Play:
+    """Turmoil, rest and check, again and again."""
+
+    def __init__(self, run: Run, hosts: Hosts, fleet: Fleet) -> None:
+        self._run, self._hosts, self._fleet = run, hosts, fleet
+        self._faults = Faults(run, hosts, fleet)
+        self._watch = Watch(run)
+        self._chance = run.chance("rounds")
+        self._rounds = 0
+        self._longest_settling_s = 0.0
+
+    def play(self) -> None:
+        """Until time is over or somebody failed; the last round is a whole one."""
+        end_s = time.monotonic() + self._run.options.seconds
+        while not self._run.failed and time.monotonic() < end_s:
+            self._rounds += 1
+            self._set(TURMOIL)
+            self._rage(min(end_s, time.monotonic() + self._chance.uniform(*TURMOIL_S)))
+            self._faults.heal()
+            self._set(REST)
+            self._come_to("not everybody comes to rest", READY_S)
+            self._settle()
+            self._set(CHECK)
+            self._come_to("checks do not come to their end", READY_S)
+
+    def _set(self, stage: int) -> None:
+        self._run.board.control[C_STAGE] = self._rounds * STAGES + stage
+
+    def _rage(self, until_s: float) -> None:
+        while time.monotonic() < until_s and not self._run.failed:
+            self._replace()
+            self._faults.act()
+            self._watch.look(self._fleet)
+            time.sleep(TICK_S)
+
+    def _replace(self) -> None:
+        """Fill the places of the dead; who died by nobody's hand is a failure."""
+        for departure in self._fleet.look():
+            self._bury(departure)
+        for slot in range(self._run.board.shape.slots):
+            if slot not in self._fleet.members and not self._run.failed:
+                self._fleet.start(slot)
+
+    def _bury(self, departure: Departure) -> None:
+        if not departure.member.killed and not self._run.failed:
+            self._run.fail(f"process {departure.member.pid} ended with {departure.status}, {self}")
+
+    def __str__(self) -> str:
+        return f"seed {self._run.options.seed}, round {self._rounds}"
+
+    def _come_to(self, otherwise: str, patience_s: float) -> None:
+        """Wait until all lanes have arrived at the present stage."""
+        end_s = time.monotonic() + self._run.limit_s(patience_s)
+        while not self._run.failed and not self._is_everybody_there():
+            self._replace()
+            if time.monotonic() > end_s:
+                stuck(self._run, self._fleet, f"{otherwise}, {self}")
+            time.sleep(TICK_S)
+
+    def _is_everybody_there(self) -> bool:
+        board = self._run.board
+        here = board.control[C_STAGE]
+        return all(
+            self._fleet.is_ready(slot) and all(word == here for word in board.cells(slot))
+            for slot in range(board.shape.slots)
+        )
+
+    def _settle(self) -> None:
+        """Wait until everything is told and heard."""
+        start_s = time.monotonic()
+        while not self._run.failed and (why := self._hosts.unsettled()):
+            if time.monotonic() - start_s > self._run.limit_s(SETTLE_S):
+                self._run.fail(f"UNSETTLED, {self}, {SETTLE_S:g} s after all was healed: {why}")
+            self._replace()
+            time.sleep(TICK_S)
+        self._longest_settling_s = max(self._longest_settling_s, time.monotonic() - start_s)
+
+    def tell(self) -> None:
+        """Show what was done to the hosts, and what crossed between them."""
+        done, settling_s = self._faults.done, self._longest_settling_s
+        self._run.say(f"{self._rounds} rounds, {done.total()} faults; longest settling {settling_s:.2f} s")
+        self._run.say("  " + ", ".join(f"{name} {count}" for name, count in sorted(done.items())))
+        self._hosts.tell()
+
+
+def _conclude(run: Run, hosts: Hosts, fleet: Fleet) -> None:
+    """Judge what was measured and what is left in each segment, and sum up."""
+    board = run.board
+    hit_s, read_s, write_s = (
+        board.longest(counter) / 1e9 for counter in (L_LONGEST_HIT_NS, L_LONGEST_READ_NS, L_LONGEST_WRITE_NS)
+    )
+    if max(hit_s, read_s) > run.limit_s(LONGEST_S):
+        run.fail(f"a hit took {hit_s:.3f} s, or another read {read_s:.3f} s, seed {run.options.seed}")
+    run.say(
+        f"{board.total(L_READS)} reads, {board.total(L_HITS)} of them hits; {board.total(L_WRITES)} writes, "
+        f"{board.total(L_BUSY)} gave up"
+    )
+    run.say(f"longest hit {hit_s * 1e3:.1f} ms, longest read {read_s:.2f} s, longest write {write_s:.2f} s")
+    fleet.end()
+    hosts.end_listeners()
+    for host in hosts.all:
+        slot = host.number * run.options.processes
+        pass_verdict(run, settle=lambda slot=slot: hosts.settle(slot))  # type: ignore[misc]

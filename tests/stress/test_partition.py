@@ -1,0 +1,51 @@
+"""python -m stress partition: hosts whose network, listeners and server fail; and an oracle that would see it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.stress.conftest import Ended
+
+Stress = Callable[..., Ended]
+
+SHORT = ("--hosts", "2", "--processes", "1", "--seconds", "3", "--slack", "5")
+UNTIL_CAUGHT = ("--hosts", "2", "--processes", "2", "--seconds", "40", "--slack", "5")
+
+
+@pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("redis",), ("redis", "--no-bus")], ids="".join)
+def test_partition_holds(mixture: tuple[str, ...], stress: Stress) -> None:
+    """Faults of all kinds, in each storage: nothing stale once all has settled, and nobody hangs."""
+    ended = stress("partition", "--seed", "1", *SHORT, "--storage", *mixture)
+    assert 0 == ended.status, ended.said
+    assert "partition: every promise held (seed 1)" in ended.said
+    rounds, faults = map(int, re.findall(r"(\d+) rounds, (\d+) faults", ended.said)[0])
+    assert (True, True) == (rounds > 0, faults > 3)
+    reads, hits = map(int, re.findall(r"(\d+) reads, (\d+) of them hits", ended.said)[0])
+    assert reads > hits > 0
+
+
+@pytest.mark.parametrize(
+    ("mutant", "storage"), [("mute", "lmdb"), ("no-replay", "memory"), ("no-floor", "memory"), ("open-gate", "redis")]
+)
+def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
+    """With one rule between hosts turned off, partition fails, and tells what was stale."""
+    ended = stress("partition", "--seed", "2", "--storage", storage, "--mutant", mutant, *UNTIL_CAUGHT)
+    assert 1 == ended.status, ended.said
+    report = re.search(
+        r"STALE: key (\d+) was read at version (\d+), though (\d+) was finished before\n"
+        r"  seed 2, slot \d, lane \d, key \1, tag zoo:\S+; the last events of this key:\n(.*)\n\n",
+        ended.said, re.DOTALL,
+    )  # fmt: skip
+    assert report is not None, ended.said
+    assert int(report[2]) < int(report[3])
+    assert "partition: BROKEN (seed 2)" in ended.said
+
+
+def test_hosts_without_anything_between_them_are_refused(stress: Stress) -> None:
+    """Memory or LMDB without a bus is no partition: the program says so, and runs nothing."""
+    ended = stress("partition", "--storage", "memory", "--no-bus")
+    assert 1 == ended.status
+    assert "--no-bus" in ended.said
