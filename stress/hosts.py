@@ -16,14 +16,11 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stress import mutants
 from stress.board import C_CLOCKS
 from stress.run import Run
-from tests.children import Children
-from tests.proxy import Proxy
-from tests.servers import Server, Servers
 from zoocache import clock
 from zoocache.listener import starter
 from zoocache.server.names import names_of
@@ -44,6 +41,10 @@ from zoocache.shm.layout import (
     MIN_SIZE,
     WORD,
 )
+
+if TYPE_CHECKING:
+    from tests.proxy import Proxy
+    from tests.servers import Server
 
 MOST_HOSTS = 8
 REDIS_TIMEOUT_S = 0.25
@@ -125,11 +126,15 @@ class Hosts:
     """
 
     def __init__(self, run: Run) -> None:
+        from tests.children import Children  # what the tests need, only this program does too
+        from tests.proxy import Proxy
+        from tests.servers import Servers
+
         self._run = run
         self._servers, self._children = Servers(), Children()
         self._numbers = names_of(run.prefix).numbers
         try:
-            self.server: Server = self._servers.start("--enable-debug-command", "no")
+            self.server: Server = self._servers.start()
             self.all = [
                 Host(run, number, Proxy(self._children, self.server.path)) for number in range(run.options.hosts)
             ]

@@ -5,8 +5,8 @@ to one of them. Turmoil and rest take turns:
 
     turmoil   faults of all kinds (faults.py), and reads and writes. A host must never read less of its own keys than
               what was finished on it; what the others have finished may be on its way
-    rest      everything is healed, nobody writes. All outboxes must become empty, and all hosts come to where the
-              server is, within SETTLE_S
+    rest      everything is healed, nobody writes; reads go on. All outboxes must become empty, and all hosts come to
+              where the server is, within SETTLE_S
     check     everybody reads every key in every way: none may be older than what was finished, wherever it was
 
 No operation may take longer than LONGEST_S, but for the time in which a process stood still that held the lock.
@@ -51,6 +51,9 @@ READY_S = 15.0
 SETTLE_S = 20.0
 BREATH_S = 0.002
 PACES_S = (0.0, 0.002, 0.01, 0.03)
+
+QUIET_WAYS = [way for way in WAYS if way.call is not ways.refreshed]
+"""They tell nobody anything."""
 
 TURMOIL, REST, CHECK = range(3)
 STAGES = 4
@@ -119,10 +122,12 @@ class FarReader(Reader):
             stage = self._stages.present
             if stage == TURMOIL:
                 self.read_any()
-            elif stage == CHECK and self._stages.is_new():
+            elif stage == REST:  # whoever uses the cache sees to it that the host has a listener
+                self.read(self.lane.chance.choice(QUIET_WAYS), self.lane.chance.choice(tree.ANIMAL_KEYS))
+            elif self._stages.is_new():
                 self._check()
             self._stages.arrive(stage)
-            self.hit()  # also at rest: whoever uses the cache sees to it that the host has a listener
+            self.hit()
             time.sleep(BREATH_S)
 
     def run_tasks(self) -> None:
@@ -133,9 +138,9 @@ class FarReader(Reader):
         chance = self.lane.chance
         while self.lane.goes_on():
             stage = self._stages.present
-            if stage == TURMOIL:
+            if stage != CHECK:
                 await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
-            elif stage == CHECK and self._stages.is_new():
+            elif self._stages.is_new():
                 for way in ASYNC_WAYS:
                     for key in tree.ANIMAL_KEYS:
                         await self.read_async(way, key)
