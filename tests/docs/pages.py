@@ -7,6 +7,8 @@ block says how it is meant:
     <!-- skip: it needs a database -->    not run; the reason is listed
     <!-- new process -->                  begins another run of the script, in another process of the same cache
 
+Where a page names the server SERVER, the test's own stands in its place.
+
 A block that begins with `>>>` is a conversation, held by doctest among the names of the script.
 """
 
@@ -18,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+SERVER = "redis://localhost:6379/0"
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^(?P<indent> *)```python\b[^\n]*$")
 _MARK = re.compile(r"^<!-- (?P<mark>skip|new process)(?:: *(?P<reason>.*?))? *-->$")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import Children
-from tests.docs.pages import ROOT, blocks, pages, scripts
+from tests.docs.pages import ROOT, SERVER, blocks, pages, scripts
 
 PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages()]
 SKIPPED = [
@@ -19,11 +19,11 @@ SKIPPED = [
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_run(page: Path, children: Children, tmp_path: Path) -> None:
+def test_examples_run(page: Path, children: Children, tmp_path: Path, redis_url: str) -> None:
     """The examples of a page run in their order, in a process and an empty directory of their own."""
     script = tmp_path / f"{page.stem}.py"
     for text in scripts(page.read_text()):
-        script.write_text(text)
+        script.write_text(text.replace(SERVER, redis_url))
         children.script(script, cwd=tmp_path).output()
 
 

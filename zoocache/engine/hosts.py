@@ -25,7 +25,7 @@ from zoocache.bus import Bus, Heard, Kind, Message
 from zoocache.bus.message import pack
 from zoocache.engine.hearing import Following, Hearing
 from zoocache.engine.sending import Sending, change
-from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP
+from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC
 from zoocache.shm.outbox import DONE, UNSENT, Place
 from zoocache.trie import Target, Trie
 
@@ -54,6 +54,14 @@ class Hosts:
         self._hearing = Hearing(bus, store)
 
     # Telling.
+
+    @staticmethod
+    def message(
+        trie: Trie, kind: Kind = "tags", *, tags: Sequence[str] = (), digests: Sequence[bytes] = (),
+        older_than_ms: int = 0,
+    ) -> Message:  # fmt: skip
+        """What the other hosts are told."""
+        return Message(kind, tuple(tags), tuple(digests), older_than_ms, trie.segment.incarnation, trie.words[H_HLC])
 
     def tell(self, trie: Trie, message: Message, targets: Sequence[Target], wall_ms: int) -> int:
         """Change the trie, and leave word for the listener.

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING
 from zoocache import clock, deps, keys
 from zoocache.engine.effects import Ask, Pause, Steps, patiently
 from zoocache.errors import NotSent, ServerRefused, StorageError
-from zoocache.shm.layout import H_HLC
 from zoocache.shm.segment import Orphaned
 from zoocache.trie import Target, Trie, target_of, words_of
 
 if TYPE_CHECKING:
-    from zoocache.bus import Kind, Message
+    from zoocache.bus import Message
     from zoocache.engine.core import Engine
     from zoocache.engine.hosts import Hosts
     from zoocache.shm.outbox import Place
@@ -48,7 +47,7 @@ def invalidate(engine: Engine, tags: Sequence[str]) -> None:
     wall_ms = clock.wall_ms()
     hosts = engine.hosts
     if hosts is not None:
-        engine.on_segment(lambda trie: hosts.tell(trie, message(trie, tags=tags), targets, wall_ms))
+        engine.on_segment(lambda trie: hosts.tell(trie, hosts.message(trie, tags=tags), targets, wall_ms))
     else:
         try:
             engine.trie.invalidate(targets, wall_ms)
@@ -64,14 +63,6 @@ def targets_of(tags: Sequence[str]) -> list[Target]:
         InvalidTag: a tag breaks the rules.
     """
     return [target_of(tag) if type(tag) is str else target_of(deps.check_tag(tag)) for tag in tags]
-
-
-def message(trie: Trie, kind: Kind = "tags", *, tags: Sequence[str] = (), digests: Sequence[bytes] = (),
-            older_than_ms: int = 0) -> Message:  # fmt: skip
-    """What the other hosts are told."""
-    from zoocache.bus import Message  # whoever has no other hosts need not load it
-
-    return Message(kind, tuple(tags), tuple(digests), older_than_ms, trie.segment.incarnation, trie.words[H_HLC])
 
 
 def invalidate_steps(engine: Engine, tags: Sequence[str], wait: bool) -> Steps[None]:
@@ -93,7 +84,7 @@ def invalidate_steps(engine: Engine, tags: Sequence[str], wait: bool) -> Steps[N
     store = engine.store
     if store is not None and engine.far is None:
         yield from patiently(lambda: store.invalidate(paths, clock.now()))
-    position = yield from tell(engine, hosts, lambda trie: message(trie, tags=tags), targets, paths)
+    position = yield from tell(engine, hosts, lambda trie: hosts.message(trie, tags=tags), targets, paths)
     if wait:
         yield from _until_sent(engine, hosts, position)
     engine.prune_in_passing()
@@ -114,13 +105,17 @@ def tell(
                 lambda: engine.on_segment(lambda trie: (trie, hosts.tell(trie, said(trie), targets, wall_ms)))
             )
         )
-    trie, place = yield from patiently(lambda: engine.on_segment(lambda trie: (trie, hosts.begin(trie, said(trie)))))
+    trie, begun, place = yield from patiently(lambda: engine.on_segment(lambda trie: _begin(hosts, trie, said(trie))))
     try:
-        sent = yield from _send(engine, hosts, said(trie), paths)
-        return (yield from patiently(lambda: _finish(engine, hosts, trie, place, said, targets, wall_ms, sent)))
+        sent = yield from _send(engine, hosts, begun, paths)
+        return (yield from patiently(lambda: _finish(engine, hosts, trie, place, said, begun, targets, wall_ms, sent)))
     except BaseException:
         hosts.abandon(trie, place)  # the listener does the rest, as it would for a caller that was killed
         raise
+
+
+def _begin(hosts: Hosts, trie: Trie, begun: Message) -> tuple[Trie, Message, Place]:
+    return trie, begun, hosts.begin(trie, begun)
 
 
 def _send(engine: Engine, hosts: Hosts, said: Message, paths: Sequence[bytes]) -> Steps[bool]:
@@ -134,12 +129,12 @@ def _send(engine: Engine, hosts: Hosts, said: Message, paths: Sequence[bytes]) -
 
 
 def _finish(
-    engine: Engine, hosts: Hosts, trie: Trie, place: Place, said: Callable[[Trie], Message], targets: Sequence[Target],
-    wall_ms: int, sent: bool,
+    engine: Engine, hosts: Hosts, trie: Trie, place: Place, said: Callable[[Trie], Message], begun: Message,
+    targets: Sequence[Target], wall_ms: int, sent: bool,
 ) -> tuple[Trie, int]:  # fmt: skip
     """The last step; on a segment that has taken the first one's place it begins with the first again."""
     try:
-        return trie, hosts.finish(trie, place, said(trie), targets, wall_ms, sent)
+        return trie, hosts.finish(trie, place, begun, targets, wall_ms, sent)
     except Orphaned:
         engine.reattach(trie)
 
@@ -168,11 +163,11 @@ def set_anew(engine: Engine, digest: bytes) -> bytes:
     It is nobody's own (origin 0), so this host hears it too: should the caller be killed before it has told its own
     segment, the live objects of its neighbours go all the same.
     """
-    if engine.far is None:
+    if engine.far is None or engine.hosts is None:
         return b""
-    from zoocache.bus.message import pack
+    from zoocache.bus.message import pack  # whoever has no other hosts need not load it
 
-    return pack(message(engine.trie, digests=(digest,))._replace(origin=0))
+    return pack(engine.hosts.message(engine.trie, digests=(digest,))._replace(origin=0))
 
 
 def overtake_key(engine: Engine, digest: bytes) -> int:
@@ -192,11 +187,12 @@ def delete(engine: Engine, key: str) -> Steps[bool]:
         there = bool((yield from engine.ask("delete", digest, clock.now()))) or there
     elif store is not None:
         there = (yield from patiently(lambda: store.delete(digest, clock.now()))) or there
-    if engine.hosts is None:
+    hosts = engine.hosts
+    if hosts is None:
         yield from patiently(lambda: overtake_key(engine, digest))
     else:
         target = (*words_of(digest), b"")
-        yield from tell(engine, engine.hosts, lambda trie: message(trie, digests=(digest,)), [target], [digest])
+        yield from tell(engine, hosts, lambda trie: hosts.message(trie, digests=(digest,)), [target], [digest])
     if entry is not None:
         engine.lives.drop(entry)
     return there
@@ -208,10 +204,11 @@ def clear(engine: Engine) -> Steps[None]:
     store = engine.store
     if store is not None and engine.far is None:
         yield from patiently(store.clear)
-    if engine.hosts is None:
+    hosts = engine.hosts
+    if hosts is None:
         yield from patiently(lambda: engine.on_segment(lambda trie: trie.clear(clock.wall_ms())))
     else:
-        yield from tell(engine, engine.hosts, lambda trie: message(trie, "clear"), (), ())
+        yield from tell(engine, hosts, lambda trie: hosts.message(trie, "clear"), (), ())
     engine.lives.clear()
     if engine.far is not None:
         yield from engine.ask("clear")
@@ -224,8 +221,9 @@ def prune(engine: Engine, older_than_ms: int) -> Steps[int]:
     dropped: int = yield from patiently(
         lambda: engine.on_segment(lambda trie: trie.prune(older_than_ms, moment.wall_ms))
     )
-    if engine.hosts is not None:
-        yield from tell(engine, engine.hosts, lambda trie: message(trie, "prune", older_than_ms=older_than_ms), (), ())
+    hosts = engine.hosts
+    if hosts is not None:
+        yield from tell(engine, hosts, lambda trie: hosts.message(trie, "prune", older_than_ms=older_than_ms), (), ())
     if engine.far is not None:
         yield from engine.ask("prune", older_than_ms, moment)
     elif store is not None:
