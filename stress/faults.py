@@ -62,7 +62,13 @@ class Faults:
         self._chance: random.Random = run.chance("faults")
         self._present: dict[str, Fault] = {}
         self._next_s = 0.0
+        self._kinds: list[str] = list(WEIGHTS)
         self._looked_ns = time.monotonic_ns()
+
+    def choose(self) -> None:
+        """What is struck from now on. Not everything each time: a server that lost its memory has everything cleared
+        everywhere, and would hide whatever else is wrong."""
+        self._kinds = ["network", *self._chance.sample(list(WEIGHTS)[1:], self._chance.randint(1, 3))]
 
     def act(self) -> None:
         """End what is over, and begin something, now and then."""
@@ -97,7 +103,7 @@ class Faults:
             "network": self._strike_network, "listener": self._strike_listener, "server": self._strike_server,
             "worker": self._strike_worker, "clock": self._strike_clock,
         }  # fmt: skip
-        strike[self._chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]]()
+        strike[self._chance.choices(self._kinds, [WEIGHTS[kind] for kind in self._kinds])[0]]()
 
     def _lasts(self, subject: str, undo: Callable[[], None], lasts_s: tuple[float, ...], stops: bool = False) -> None:
         self._present[subject] = Fault(time.monotonic() + self._chance.choice(lasts_s), stops, undo)

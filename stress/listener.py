@@ -1,15 +1,22 @@
 """The program of a listener in a run of partition: the library's own, with its host's clock and the run's mutant.
 
-Started as zoocache/listener/detached.py is, and it does the same. What else it needs comes with the settings.
+Started as zoocache/listener/detached.py is, and it does the same. What else it needs comes with the settings. In a
+turmoil every other one kills itself at a named point of the library.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
+import os
+import random
 import runpy
 import sys
 from pathlib import Path
+
+ARMED_PART = 0.5
+POINTS = ("lock.held", "trie.changed", "trie.committed", "hosts.sent", "hosts.stored", "hosts.changed", "hosts.heard")
+TIMES = (1, 2, 5, 20)
 
 DETACHED = Path(__file__).parent.parent / "zoocache" / "listener" / "detached.py"
 
@@ -30,15 +37,20 @@ def main() -> None:
 
 def _prepare(directory: Path, host: int, mutant: str) -> None:
     from stress import mutants
-    from stress.board import CONTROL_WORDS, WORD
+    from stress.board import C_STAGE, CONTROL_WORDS, WORD
     from stress.hosts import skew
+    from stress.partition import STAGES, TURMOIL
     from stress.run import keep_log
+    from zoocache.shm import points
 
     keep_log(directory)
     with open(directory / "board", "rb") as board:
         control = memoryview(mmap.mmap(board.fileno(), CONTROL_WORDS * WORD, prot=mmap.PROT_READ)).cast("Q")
     skew(control, host)
     mutants.plant(mutant)
+    chance = random.Random(os.getpid())
+    if control[C_STAGE] % STAGES == TURMOIL and chance.random() < ARMED_PART:
+        points.ARMED = {chance.choice(POINTS): ("kill", chance.choice(TIMES))}
 
 
 if __name__ == "__main__":

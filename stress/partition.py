@@ -15,6 +15,7 @@ No operation may take longer than LONGEST_S, but for the time in which a process
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 import zoocache
@@ -39,8 +40,13 @@ from stress.storm import Watch, leave, stuck
 from stress.verdict import pass_verdict
 from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Way
 from stress.writing import Writer
+from zoocache.shm import points
 
 LANES = 3
+
+POINTS = [name for name in points.ALL if name.startswith(("lock.", "trie.", "outbox.", "store.", "engine.", "claim."))]
+TIMES = (1, 2, 5, 20, 50)
+ARMED_PART = 0.5
 
 FLIGHT_TIMEOUT_S = 0.5
 LONGEST_S = 3.0
@@ -203,6 +209,7 @@ def main(options: Options) -> bool:
         try:
             play = Play(run, hosts, fleet)
             play.play()
+            play.disarm()
             leave(run, fleet)
             play.tell()
             _conclude(run, hosts, fleet)
@@ -229,6 +236,7 @@ class Play:
         while not self._run.failed and time.monotonic() < end_s:
             self._rounds += 1
             self._set(TURMOIL)
+            self._faults.choose()
             self._rage(min(end_s, time.monotonic() + self._chance.uniform(*TURMOIL_S)))
             self._faults.heal()
             self._set(REST)
@@ -253,11 +261,26 @@ class Play:
             self._bury(departure)
         for slot in range(self._run.board.shape.slots):
             if slot not in self._fleet.members and not self._run.failed:
-                self._fleet.start(slot)
+                self._start(slot)
+
+    def _start(self, slot: int) -> None:
+        """Some kill themselves at a named point, in the middle of what they tell the others."""
+        is_armed = self._run.board.control[C_STAGE] % STAGES == TURMOIL and self._chance.random() < ARMED_PART
+        point = self._chance.choice(POINTS) if is_armed else ""
+        self._fleet.start(slot, point, at=self._chance.choice(TIMES))
 
     def _bury(self, departure: Departure) -> None:
-        if not departure.member.killed and not self._run.failed:
-            self._run.fail(f"process {departure.member.pid} ended with {departure.status}, {self}")
+        member = departure.member
+        if member.armed[0] and departure.status == -signal.SIGKILL and not member.killed:
+            self._faults.done["worker killed at a point"] += 1
+        elif not member.killed and not self._run.failed:
+            self._run.fail(f"process {member.pid} ended with {departure.status}, {self}")
+
+    def disarm(self) -> None:
+        """Who might still kill itself at a point while it leaves is killed where it stands."""
+        for member in self._fleet.members.values():
+            if member.armed[0]:
+                self._fleet.kill(member)
 
     def __str__(self) -> str:
         return f"seed {self._run.options.seed}, round {self._rounds}"

@@ -22,7 +22,7 @@ def test_partition_holds(mixture: tuple[str, ...], stress: Stress) -> None:
     assert 0 == ended.status, ended.said
     assert "partition: every promise held (seed 1)" in ended.said
     rounds, faults = map(int, re.findall(r"(\d+) rounds, (\d+) faults", ended.said)[0])
-    assert (True, True) == (rounds > 0, faults > 3)
+    assert (True, True) == (rounds > 0, faults > 0)
     reads, hits = map(int, re.findall(r"(\d+) reads, (\d+) of them hits", ended.said)[0])
     assert reads > hits > 0
 
