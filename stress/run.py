@@ -113,6 +113,10 @@ class Run:
         """Whether anybody reported a failure."""
         return bool(self.board.control[C_FAILED])
 
+    def stale_reads(self) -> int:
+        """How many reports are of one."""
+        return self._failures.read_text().count("STALE: ")
+
     def all_held(self) -> bool:
         """Show all reports, with what the library has logged last; whether there was none."""
         if self.failed:
