@@ -329,8 +329,8 @@ def _conclude(run: Run, hosts: Hosts, fleet: Fleet) -> None:
     if max(hit_s, read_s) > run.limit_s(LONGEST_S):
         run.fail(f"a hit took {hit_s:.3f} s, or another read {read_s:.3f} s, seed {run.options.seed}")
     run.say(
-        f"{board.total(L_READS)} reads, {board.total(L_HITS)} of them hits, {run.stale_reads()} stale; {board.total(L_WRITES)} writes, "
-        f"{board.total(L_BUSY)} gave up"
+        f"{board.total(L_READS)} reads, {board.total(L_HITS)} of them hits, {run.stale_reads()} stale; "
+        f"{board.total(L_WRITES)} writes, {board.total(L_BUSY)} gave up"
     )
     run.say(f"longest hit {hit_s * 1e3:.1f} ms, longest read {read_s:.2f} s, longest write {write_s:.2f} s")
     fleet.end()
