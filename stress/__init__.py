@@ -9,6 +9,7 @@ They are not installed with it; run them from the repository:
     bench/                  speed, beside other caches, as ratios
     tree, ways, acts        the tags and keys of storm and killer; how they are read; how they are changed
     oracle, board, events   what the library is judged by: words in a mapped file, outside of the library
+    threads                 of a process, which end together
     hosts, faults           of partition: a network, a clock and a listener for each host; what is done to them
     listener                the program of such a listener
     run, fleet, verdict     one run, its processes, and what it leaves in the segment

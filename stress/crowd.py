@@ -21,8 +21,8 @@ from typing import Any
 
 import zoocache
 from stress.board import C_FREE, Board
-from stress.reading import fail_with_traceback, in_thread
 from stress.run import Lane, Run
+from stress.threads import run_together
 from zoocache import cacheable, keys
 from zoocache.flight import Flight, Flights
 from zoocache.shm.claims import Claim, Claims
@@ -229,32 +229,46 @@ def main(run: Run, slot: int) -> None:
     world.run, world.slot, world.raised, world.mutex = run, slot, {}, threading.Lock()
     lanes = [Lane(run, slot, number) for number in range(LANES)]
     start = threading.Barrier(LANES)
-    threads = [in_thread(Caller(lane, start).run, lane) for lane in lanes[1:]]
-    try:
-        _lead(lanes[0], start)
-    except BaseException:  # noqa: BLE001  # reported, whatever it is
-        fail_with_traceback(lanes[0])
-    start.abort()
-    for thread in threads:
-        thread.join()
-    zoocache.reset()
+    run_together(Leader(lanes[0], start), [Caller(lane, start) for lane in lanes[1:]])
 
 
-def _lead(lane: Lane, start: threading.Barrier) -> None:
-    """Open rounds when it is this process's turn, and let the callers go when a round begins."""
-    control = world.board.control
-    played, opened = control[C_ROUND], control[C_OPEN]
-    lane.ready()
-    while lane.goes_on():
-        if control[C_OPEN] != opened:
-            opened = control[C_OPEN]
-            if control[C_OPENER] == lane.slot:
+class Leader:
+    """Opens rounds when it is this process's turn, and lets the callers go when a round begins.
+
+    Args:
+        lane: its own.
+        start: where they wait for it.
+    """
+
+    def __init__(self, lane: Lane, start: threading.Barrier) -> None:
+        self.lane = lane
+        self._start = start
+        control = world.board.control
+        self._played, self._opened = control[C_ROUND], control[C_OPEN]
+
+    def run(self) -> None:
+        """Play until the run is over."""
+        try:
+            while self.lane.goes_on():
+                self._open()
+                self._begin()
+                time.sleep(POLL_S)
+        finally:
+            self._start.abort()
+
+    def _open(self) -> None:
+        control = world.board.control
+        if control[C_OPEN] != self._opened:
+            self._opened = control[C_OPEN]
+            if control[C_OPENER] == self.lane.slot:
                 zoocache.invalidate("herd")
-                control[C_OPENED] = opened
-        if control[C_ROUND] != played:
-            played = control[C_ROUND]
-            start.wait()
-        time.sleep(POLL_S)
+                control[C_OPENED] = self._opened
+
+    def _begin(self) -> None:
+        control = world.board.control
+        if control[C_ROUND] != self._played:
+            self._played = control[C_ROUND]
+            self._start.wait()
 
 
 class Caller:
@@ -266,6 +280,7 @@ class Caller:
     """
 
     def __init__(self, lane: Lane, start: threading.Barrier) -> None:
+        self.lane = lane
         self._caller = lane.number - 1
         self._start = start
 

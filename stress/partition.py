@@ -34,9 +34,10 @@ from stress.board import (
 from stress.faults import Faults
 from stress.fleet import Departure, Fleet
 from stress.hosts import MOST_HOSTS, Hosts
-from stress.reading import Reader, fail_with_traceback, in_thread
+from stress.reading import Reader
 from stress.run import Lane, Options, Run, opened
 from stress.storm import Watch, leave, stuck
+from stress.threads import run_together
 from stress.verdict import pass_verdict
 from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Way
 from stress.writing import Writer
@@ -136,23 +137,6 @@ class FarReader(Reader):
             self.hit()
             time.sleep(BREATH_S)
 
-    def run_tasks(self) -> None:
-        """Read with a task until the run is over."""
-        asyncio.run(self._run_in_turns())
-
-    async def _run_in_turns(self) -> None:
-        chance = self.lane.chance
-        while self.lane.goes_on():
-            stage = self._stages.present
-            if stage != CHECK:
-                await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
-            elif self._stages.is_new():
-                for way in ASYNC_WAYS:
-                    for key in tree.ANIMAL_KEYS:
-                        await self.read_async(way, key)
-            self._stages.arrive(stage)
-            await asyncio.sleep(BREATH_S)
-
     def _check(self) -> None:
         for way in WAYS:
             for key in tree.ANIMAL_KEYS:
@@ -180,20 +164,33 @@ class FarReader(Reader):
         lane.counters[L_LONGEST_READ_NS] = max(lane.counters[L_LONGEST_READ_NS], took_ns, 0)
 
 
+class FarLooper(FarReader):
+    """The same, with a task."""
+
+    def run(self) -> None:
+        """Read until the run is over."""
+        asyncio.run(self._run_in_turns())
+
+    async def _run_in_turns(self) -> None:
+        chance = self.lane.chance
+        while self.lane.goes_on():
+            stage = self._stages.present
+            if stage != CHECK:
+                await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
+            elif self._stages.is_new():
+                for way in ASYNC_WAYS:
+                    for key in tree.ANIMAL_KEYS:
+                        await self.read_async(way, key)
+            self._stages.arrive(stage)
+            await asyncio.sleep(BREATH_S)
+
+
 def work(run: Run, hosts: Hosts, slot: int) -> None:
     """What a process of the fleet does until the run is over."""
     hosts.settle(slot)
     writer, reader, looper = [Lane(run, slot, number) for number in range(LANES)]
     ways.seen.truth, ways.seen.chance = run.board.truth, run.chance("fills", slot)
-    threads = [in_thread(FarReader(reader).run, reader), in_thread(FarReader(looper).run_tasks, looper)]
-    writer.ready()
-    try:
-        FarWriter(writer).run()
-    except BaseException:  # noqa: BLE001  # reported, whatever it is
-        fail_with_traceback(writer)
-    for thread in threads:
-        thread.join()
-    zoocache.reset()
+    run_together(FarWriter(writer), [FarReader(reader), FarLooper(looper)])
 
 
 def main(options: Options) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
-import traceback
 from typing import Any
 
 import zoocache
@@ -66,20 +64,6 @@ class Reader:
     def expect(self, keys: tuple[int, ...]) -> oracle.Reading:
         """What a read that is about to begin must bring."""
         return oracle.Reading(self._board, keys)
-
-    def run_tasks(self) -> None:
-        """Read with several tasks on a loop until the run is over."""
-        asyncio.run(self._gather())
-
-    async def _gather(self) -> None:
-        await asyncio.gather(*(self._run_task() for _ in range(TASKS)))
-
-    async def _run_task(self) -> None:
-        chance = self.lane.chance
-        while self.lane.goes_on():
-            await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
-            if chance.random() < BREATH_PART:
-                await asyncio.sleep(BREATH_S)
 
     def read(self, way: Way, key: int) -> None:
         """A read of a key, judged."""
@@ -153,21 +137,19 @@ class Reader:
         run.halt()
 
 
-def in_thread(run: Any, lane: Lane) -> threading.Thread:
-    """A thread that calls `run()`, and reports what it raises as a failure of the run."""
+class Looper(Reader):
+    """Reads with several tasks on a loop."""
 
-    def watched() -> None:
-        try:
-            run()
-        except BaseException:  # noqa: BLE001  # reported, whatever it is
-            fail_with_traceback(lane)
+    def run(self) -> None:
+        """Read until the run is over."""
+        asyncio.run(self._gather())
 
-    thread = threading.Thread(target=watched, daemon=True)
-    thread.start()
-    return thread
+    async def _gather(self) -> None:
+        await asyncio.gather(*(self._run_task() for _ in range(TASKS)))
 
-
-def fail_with_traceback(lane: Lane) -> None:
-    """Report the exception that is being handled as a failure of the run."""
-    lane.run.fail(f"an exception that was not planned, {lane}:\n{traceback.format_exc()}")
-    lane.run.halt()
+    async def _run_task(self) -> None:
+        chance = self.lane.chance
+        while self.lane.goes_on():
+            await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
+            if chance.random() < BREATH_PART:
+                await asyncio.sleep(BREATH_S)

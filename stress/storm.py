@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 
-import zoocache
 from stress import oracle, tree, ways
 from stress.board import (
     L_BUSY,
@@ -24,8 +23,9 @@ from stress.board import (
     Shape,
 )
 from stress.fleet import Fleet
-from stress.reading import Reader, fail_with_traceback, in_thread
+from stress.reading import Looper, Reader
 from stress.run import Lane, Options, Run, opened
+from stress.threads import run_together
 from stress.verdict import pass_verdict
 from stress.writing import Writer
 
@@ -48,16 +48,7 @@ def work(run: Run, slot: int) -> None:
     lanes = [Lane(run, slot, number) for number in range(LANES)]
     writer, *readers, looper = lanes
     ways.seen.truth, ways.seen.chance = run.board.truth, run.chance("fills", slot)
-    threads = [in_thread(Reader(lane).run, lane) for lane in readers]
-    threads.append(in_thread(Reader(looper).run_tasks, looper))
-    writer.ready()
-    try:
-        Writer(writer).run()
-    except BaseException:  # noqa: BLE001  # reported, whatever it is
-        fail_with_traceback(writer)
-    for thread in threads:
-        thread.join()
-    zoocache.reset()
+    run_together(Writer(writer), [*map(Reader, readers), Looper(looper)])
 
 
 def main(options: Options) -> bool:
