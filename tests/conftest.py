@@ -25,14 +25,30 @@ def objects_of(prefix: str) -> list[Path]:
     return [path for name in ("zoocache", "sem.zoocache") for path in DEV_SHM.glob(f"{name}-{uid}-{prefix}[-@]*")]
 
 
+ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""What interrupts and ends a process, and what they do in one that was started as usual."""
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _interruptible() -> Iterator[None]:
-    """Whoever is started with SIGINT ignored (`nohup make test &` does so) hands that on; tests interrupt children."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _can_be_ended() -> Iterator[None]:
+    """Whoever is started with these ignored (`nohup make test &` does so) hands that on; tests, and pools, end children
+    by them.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, usual in ENDING.items():
+        if before[number] is signal.SIG_IGN:
+            signal.signal(number, usual)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _handlers_stay(_can_be_ended: None) -> Iterator[None]:
+    """A handler that a test leaves behind is handed to all that the worker forks: pools would wait for them for ever."""
+    before = [signal.getsignal(number) for number in ENDING]
+    yield
+    assert before == [signal.getsignal(number) for number in ENDING]
 
 
 @pytest.fixture

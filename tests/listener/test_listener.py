@@ -274,6 +274,13 @@ def test_nothing_to_serve(prefix: str, redis_url: str) -> None:
     assert [] == objects_of(prefix)
 
 
+def test_signals_are_given_back(prefix: str, redis_url: str) -> None:
+    """Who listened in a program of his own has his own handlers afterwards, and so has what he forks."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    process.run_detached(Settings(prefix=prefix, bus_url=redis_url)._asdict())
+    assert before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
 # Trouble.
 
 

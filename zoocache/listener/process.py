@@ -15,13 +15,14 @@ share guards itself.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +77,17 @@ class Ending:
 
     is_near = False
 
-    def on_signals(self) -> None:
-        """Have SIGTERM and SIGINT say so."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Have SIGTERM and SIGINT say so, for as long as this lasts: who listens in a program of his own may go on
+        afterwards, and what he forks then must end as before."""
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if handler is not None:  # None: one that was not set from Python, and cannot be set again from here
+                    signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.is_near = True
@@ -287,14 +295,14 @@ def run_detached(options: dict[str, Any]) -> None:
         options: the fields of its `Settings`.
     """
     settings, ending = Settings(**options), Ending()
-    ending.on_signals()
-    segment = attach_to_existing(settings.prefix or "", host_id=settings.host_id or "")
-    if segment is None:
-        return
-    if segment.become_listener():
-        Listener(settings, segment, ending, stays=False).run()
-    else:
-        segment.leave()
+    with ending.on_signals():
+        segment = attach_to_existing(settings.prefix or "", host_id=settings.host_id or "")
+        if segment is None:
+            return
+        if segment.become_listener():
+            Listener(settings, segment, ending, stays=False).run()
+        else:
+            segment.leave()
 
 
 def run(settings: Settings) -> None:
@@ -310,13 +318,13 @@ def run(settings: Settings) -> None:
     if settings.server_url is None:
         raise ConfigError("there is nobody to listen to: give bus_url, or a storage_url of Redis")
     ending = Ending()
-    ending.on_signals()
-    while not ending.is_near:
-        segment = attach(settings.prefix or "", settings.shm_size, host_id=settings.host_id or "")
-        if _has_its_turn(segment, ending):
-            Listener(settings, segment, ending, stays=True).run()
-        else:
-            segment.leave()
+    with ending.on_signals():
+        while not ending.is_near:
+            segment = attach(settings.prefix or "", settings.shm_size, host_id=settings.host_id or "")
+            if _has_its_turn(segment, ending):
+                Listener(settings, segment, ending, stays=True).run()
+            else:
+                segment.leave()
 
 
 def _has_its_turn(segment: Segment, ending: Ending) -> bool:
