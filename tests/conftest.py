@@ -45,7 +45,7 @@ def _can_be_ended() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _handlers_stay(_can_be_ended: None) -> Iterator[None]:
-    """A handler that a test leaves behind is handed to all that the worker forks: pools would wait for them for ever."""
+    """A handler that a test leaves behind goes to all that the worker forks; pools would wait for them for ever."""
     before = [signal.getsignal(number) for number in ENDING]
     yield
     assert before == [signal.getsignal(number) for number in ENDING]
