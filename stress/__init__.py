@@ -13,6 +13,7 @@ They are not installed with it; run them from the repository:
     hosts, faults           of partition: a network, a clock and a listener for each host; what is done to them
     listener                the program of such a listener
     run, fleet, verdict     one run, its processes, and what it leaves in the segment
+    summary                 the line that each program ends with
     mutants                 faults planted in the library on purpose: an oracle that misses them proves nothing
 
 What happens when is up to the kernel's scheduler, so a seed repeats the mixture of a run, not the run.

@@ -23,13 +23,15 @@ from typing import NamedTuple
 
 from stress.events import RING_WORDS, Ring
 
-CONTROL_WORDS = 16
+CONTROL_WORDS = 32
 C_HALT = 0  # all lanes leave
 C_FAILED = 1  # somebody has written a report
 C_STOPPED_NS = 2  # how long, altogether, some process was stopped
 C_FREE = 3  # from here on: the program's own
 C_STAGE = 3  # of partition: see there
 C_CLOCKS = 8  # and the seven after it, of partition: by what the clock of a host is wrong; see hosts.py
+C_KILLED = 16  # processes of the fleet that SIGKILL has ended
+C_FAULTS = 17  # what else was done to a run
 
 SLOT_WORDS = 16
 S_PID = 0
@@ -49,6 +51,8 @@ L_LONGEST_HIT_NS = 6
 L_LONGEST_WRITE_NS = 7
 L_SINCE_NS = 8  # when the operation that is under way began; 0: none is
 L_LONGEST_READ_NS = 9  # of partition: whatever it took, but for the time in which somebody was stopped
+
+L_KILLED = 10  # processes that this lane has killed itself
 
 WORD = 8
 

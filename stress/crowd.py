@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import zoocache
-from stress.board import C_FREE, Board
+from stress.board import C_FREE, L_READS, Board
 from stress.run import Lane, Run
 from stress.threads import run_together
 from zoocache import cacheable, keys
@@ -294,6 +294,7 @@ class Caller:
             return
 
     def _play(self, number: int) -> None:
+        self.lane.counters[L_READS] += 1 if self._caller < THREADS else TASKS
         if self._caller < THREADS:
             cell = SYNC_CELLS[self._caller % len(SYNC_CELLS)]
             try:

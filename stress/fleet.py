@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stress.board import C_STOPPED_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board
+from stress.board import C_FAULTS, C_KILLED, C_STOPPED_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board
 from zoocache.shm import points
 
 _PR_SET_PDEATHSIG = 1
@@ -112,6 +112,7 @@ class Fleet:
     def stop(self, member: Member) -> None:
         """SIGSTOP."""
         self._board.slot(member.slot)[S_STOPS] += 1
+        self._board.control[C_FAULTS] += 1
         member.stopped_s = time.monotonic()
         os.kill(member.pid, signal.SIGSTOP)
 
@@ -127,10 +128,12 @@ class Fleet:
         for member in list(self.members.values()):
             pid, status = os.waitpid(member.pid, os.WNOHANG | os.WUNTRACED)
             if pid and os.WIFSTOPPED(status):
+                self._board.control[C_FAULTS] += not member.stopped_s
                 member.stopped_s = member.stopped_s or time.monotonic()
             elif pid:
                 del self.members[member.slot]
                 departures.append(Departure(member, os.waitstatus_to_exitcode(status)))
+                self._board.control[C_KILLED] += departures[-1].status == -signal.SIGKILL
         self._count_stopped()
         return departures
 

@@ -17,7 +17,7 @@ from stress import tree
 from stress.board import Shape
 from stress.fleet import Departure, Fleet, Member
 from stress.run import Options, Run, opened
-from stress.storm import LANES, Watch, conclude, leave, work
+from stress.storm import LANES, Watch, conclude, leave, read_all, work
 from zoocache.shm import points
 
 FLIGHT_TIMEOUT_S = 1.0
@@ -156,7 +156,7 @@ def main(options: Options) -> bool:
         finally:
             fleet.end()
         _tell(run, malice)
-        return conclude(run)
+        return conclude(run, lambda: read_all(run))
 
 
 def _torment(run: Run, fleet: Fleet, malice: Malice) -> None:

@@ -21,6 +21,7 @@ import time
 import zoocache
 from stress import oracle, tree, ways
 from stress.board import (
+    C_FAULTS,
     C_STAGE,
     L_BUSY,
     L_HITS,
@@ -312,6 +313,7 @@ class Play:
     def tell(self) -> None:
         """Show what was done to the hosts, and what crossed between them."""
         done, settling_s = self._faults.done, self._longest_settling_s
+        self._run.board.control[C_FAULTS] = done.total()
         self._run.say(f"{self._rounds} rounds, {done.total()} faults; longest settling {settling_s:.2f} s")
         self._run.say("  " + ", ".join(f"{name} {count}" for name, count in sorted(done.items())))
         self._hosts.tell()

@@ -131,10 +131,18 @@ class Reader:
         run, lane = self.lane.run, self.lane
         for key in keys:
             run.fail(
-                f"{wrong}\n  {lane}, key {key}, tag {tree.own_tag(key)}; the last events of this key:\n"
-                f"{oracle.history(run.board, key)}"
+                f"{wrong}\n  {lane}, key {key}, tag {self.tag_of(key)}; the last events of this key:\n"
+                f"{self.history(key)}"
             )
         run.halt()
+
+    def tag_of(self, key: int) -> str:
+        """The tag that a key depends on."""
+        return tree.own_tag(key)
+
+    def history(self, key: int) -> str:
+        """The last events that concern a key."""
+        return oracle.history(self._board, key)
 
 
 class Looper(Reader):
@@ -150,6 +158,11 @@ class Looper(Reader):
     async def _run_task(self) -> None:
         chance = self.lane.chance
         while self.lane.goes_on():
-            await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
+            await self.read_any_async()
             if chance.random() < BREATH_PART:
                 await asyncio.sleep(BREATH_S)
+
+    async def read_any_async(self) -> None:
+        """One read, by chance."""
+        chance = self.lane.chance
+        await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))

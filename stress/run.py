@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import zoocache
-from stress import mutants
+from stress import mutants, summary
 from stress.board import C_FAILED, C_HALT, C_STOPPED_NS, L_SINCE_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board, Shape
 from stress.events import Ring
 from zoocache.shm import segment
@@ -62,6 +62,7 @@ class Run:
         directory: holds all its files.
         prefix: of the cache, of this run alone.
         flight_timeout_s: what the cache is configured with.
+        tokens_lost: how many the verdict missed in gates.
     """
 
     def __init__(self, options: Options, shape: Shape, flight_timeout_s: float) -> None:
@@ -71,6 +72,7 @@ class Run:
         self.prefix = f"{os.environ.get('ZOOCACHE_PREFIX') or 'stress'}-{os.getpid()}-{secrets.token_hex(3)}"
         self.board = Board(self.directory / "board", shape)
         self.supervisor = os.getpid()
+        self.tokens_lost = 0
         self._failures = self.directory / "failures"
         self._failures.touch()
         self._log = self.directory / LOG
@@ -157,22 +159,34 @@ def keep_log(directory: Path) -> None:
     logging.getLogger("zoocache").setLevel(logging.DEBUG)
 
 
+class Leaked(Exception):
+    """Something lies in shared memory that everybody has let go."""
+
+
 @contextlib.contextmanager
 def opened(options: Options, shape: Shape, flight_timeout_s: float = 30.0) -> Iterator[Run]:
-    """A run that leaves nothing behind.
+    """A run that leaves nothing behind, and tells in the end what it came to.
 
     Args:
         options: of the command line.
         shape: of its board.
         flight_timeout_s: of its cache.
+
+    Raises:
+        Leaked: not everything could be removed.
     """
     run = Run(options, shape, flight_timeout_s)
     if options.storage == "lmdb":
         importlib.import_module("zoocache.storage.lmdb")  # once, for all that are forked
     try:
         yield run
+        figures, stale = summary.figures_of(run.board), run.stale_reads()
     finally:
         run.remove()
+    left = summary.objects_of(run.prefix)
+    run.say(summary.summed_up(figures, stale, run.tokens_lost, sum(left.values())))
+    if left:
+        raise Leaked(f"the run has left {left}, seed {options.seed}")
 
 
 class Lane:

@@ -8,6 +8,7 @@ set and deleted, refresh, short lives, prune and clear are mixed in by the seed.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from stress import oracle, tree, ways
 from stress.board import (
@@ -32,6 +33,7 @@ from stress.writing import Writer
 READERS = 2
 LANES = 1 + READERS + 1
 
+FLIGHT_TIMEOUT_S = 5.0
 TICK_S = 0.05
 STUCK_S = 10.0
 """So long no read and no write may be under way, and the fleet may be without a finished write; one operation may wait
@@ -53,21 +55,24 @@ def work(run: Run, slot: int) -> None:
 
 def main(options: Options) -> bool:
     """Run storm; whether all promises held."""
-    shape = Shape(options.processes, LANES, tree.KEYS)
-    with opened(options, shape, flight_timeout_s=5.0) as run:
-        fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
-        try:
-            for slot in range(options.processes):
-                fleet.start(slot)
-            _watch(run, fleet)
-            leave(run, fleet)
-        finally:
-            fleet.end()
-        return conclude(run)
+    with opened(options, Shape(options.processes, LANES, tree.KEYS), FLIGHT_TIMEOUT_S) as run:
+        have_done(run, work, Watch(run))
+        return conclude(run, lambda: read_all(run))
 
 
-def _watch(run: Run, fleet: Fleet) -> None:
-    watch = Watch(run)
+def have_done(run: Run, do: Callable[[Run, int], None], watch: Watch) -> None:
+    """Have a fleet in which nobody is killed do something until time is over, and let it end in order."""
+    fleet = Fleet(run.board, lambda slot: do(run, slot), run.directory)
+    try:
+        for slot in range(run.options.processes):
+            fleet.start(slot)
+        _watch(run, fleet, watch)
+        leave(run, fleet)
+    finally:
+        fleet.end()
+
+
+def _watch(run: Run, fleet: Fleet, watch: Watch) -> None:
     end_s = time.monotonic() + run.options.seconds
     while time.monotonic() < end_s and not run.failed:
         time.sleep(TICK_S)
@@ -78,10 +83,16 @@ def _watch(run: Run, fleet: Fleet) -> None:
 
 
 class Watch:
-    """Sees to it that the fleet gets on, and tells how far it is."""
+    """Sees to it that the fleet gets on, and tells how far it is.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: the run.
+        also: what the program itself has to tell with each line of progress.
+    """
+
+    def __init__(self, run: Run, also: Callable[[], str] = str) -> None:
         self._run = run
+        self._also = also
         self._start_s = time.monotonic()
         self._writes, self._written_ns = 0, time.monotonic_ns()
 
@@ -98,7 +109,7 @@ class Watch:
             stuck(self._run, fleet, f"an operation has been under way for {STUCK_S:g} s")
         self._run.progress(
             f"{now_ns / 1e9 - self._start_s:5.0f} s  {board.total(L_READS)} reads, {board.total(L_HITS)} hits, "
-            f"{board.total(L_FILLS)} fills, {board.total(L_WRITES)} writes"
+            f"{board.total(L_FILLS)} fills, {board.total(L_WRITES)} writes{self._also()}"
         )
 
 
@@ -123,8 +134,13 @@ def leave(run: Run, fleet: Fleet) -> None:
         stuck(run, fleet, f"{len(fleet.members)} processes do not leave")
 
 
-def conclude(run: Run) -> bool:
-    """Judge what was measured and what is left, and sum up; whether all promises held."""
+def conclude(run: Run, last_look: Callable[[], list[str]]) -> bool:
+    """Judge what was measured and what is left, and sum up; whether all promises held.
+
+    Args:
+        run: all its processes are gone.
+        last_look: see `pass_verdict`.
+    """
     board = run.board
     hit_s, write_s = board.longest(L_LONGEST_HIT_NS) / 1e9, board.longest(L_LONGEST_WRITE_NS) / 1e9
     if hit_s > run.limit_s(LONGEST_HIT_S):
@@ -135,12 +151,11 @@ def conclude(run: Run) -> bool:
         f"{board.total(L_READS)} reads, {board.total(L_HITS)} of them hits, {board.total(L_RAISED)} raised as planned; "
         f"{board.total(L_WRITES)} writes, {board.total(L_BUSY)} gave up at the time-out"
     )
-    run.say(f"longest hit {hit_s * 1000:.1f} ms, longest write {write_s * 1000:.1f} ms (neither counts while stopped)")
-    pass_verdict(run, lambda: _read_all(run))
+    pass_verdict(run, last_look)
     return run.all_held()
 
 
-def _read_all(run: Run) -> list[str]:
+def read_all(run: Run) -> list[str]:
     """A last read of every key in every way, with the whole truth finished or not."""
     ways.seen.truth, ways.seen.chance = run.board.truth, run.chance("last")
     return [fault for way in ways.WAYS for key in tree.ANIMAL_KEYS for fault in _faults_of(run, way, key)]

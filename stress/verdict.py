@@ -38,6 +38,7 @@ def pass_verdict(
     except (TimeoutError, ChildProcessError) as error:
         run.fail(f"the cache cannot be used at the end, seed {run.options.seed}: {error}")
         return
+    run.tokens_lost += 1 - found["tokens"]
     for fault in found["faults"]:
         run.fail(f"at the end, seed {run.options.seed}: {fault}")
     run.say(
@@ -51,10 +52,13 @@ def _inspect(run: Run, last_look: Callable[[], list[str]], settle: Callable[[], 
     settle()
     core = Core()
     segment = runtime.engine().trie.segment
-    faults = [*_shared_faults(core), *_gate_faults(segment), *last_look(), *_slot_faults(segment, core)]
+    shared, tokens = _shared_faults(core), _tokens(segment)
+    gate = [] if tokens == 1 else [f"the gate holds {tokens} tokens, not 1"]
+    faults = [*shared, *gate, *last_look(), *_slot_faults(segment, core)]
     words = segment.words
     return {
         "faults": [*faults, *_claim_faults(segment), *_shared_faults(core)],
+        "tokens": tokens,
         "tags": len(core.tags()),
         "invalidations": words[H_INVALIDATIONS],
         "prunes": words[H_PRUNES],
@@ -67,12 +71,12 @@ def _shared_faults(core: Core) -> list[str]:
     return [fault for fault in core.check() if HARMLESS not in fault]
 
 
-def _gate_faults(segment: Segment) -> list[str]:
-    """`check` was a write: after it, a token that a dead process took is back, and there is but one."""
+def _tokens(segment: Segment) -> int:
+    """How many the gate holds. `check` was a write: after it there is one, whatever the dead took with them."""
     gate = posix_ipc.Semaphore(identity.gate_name(segment.name))
     tokens = gate.value
     gate.close()
-    return [] if tokens == 1 else [f"the gate holds {tokens} tokens, not 1"]
+    return int(tokens)
 
 
 def _slot_faults(segment: Segment, core: Core) -> list[str]:
