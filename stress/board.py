@@ -32,6 +32,8 @@ C_STAGE = 3  # of partition: see there
 C_CLOCKS = 8  # and the seven after it, of partition: by what the clock of a host is wrong; see hosts.py
 C_KILLED = 16  # processes of the fleet that SIGKILL has ended
 C_FAULTS = 17  # what else was done to a run
+C_BOOT, C_BOOTED_MS, C_WALL = 18, 19, 20  # of reboot; see boots.py
+C_REMOVALS = 21  # of reboot: odd while something is removed under those who run
 
 SLOT_WORDS = 16
 S_PID = 0

@@ -23,6 +23,7 @@ from zoocache.flight import Flights
 from zoocache.shm import lock
 from zoocache.shm.claims import Claims
 from zoocache.shm.layout import H_SEQ
+from zoocache.shm.segment import Segment
 from zoocache.storage import Stamp
 
 OPEN_S = 0.001
@@ -49,6 +50,11 @@ def put(owner: Any, name: str, mutant: Any) -> Any:
 def _deaf() -> None:
     """Invalidations do not reach the trie."""
     put(trie.Trie, "invalidate", lambda self, *_: self.seq())
+
+
+def _blind() -> None:
+    """Nobody sees that the segment was removed: each goes on with the one that he has."""
+    put(Segment, "is_current", lambda _: True)
 
 
 def _seq_first() -> None:
@@ -133,6 +139,7 @@ def _open_gate() -> None:
 
 MUTANTS: dict[str, Callable[[], None]] = {
     "deaf": _deaf,
+    "blind": _blind,
     "seq-first": _seq_first,
     "late-note": _late_note,
     "gullible": _gullible,

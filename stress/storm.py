@@ -134,12 +134,12 @@ def leave(run: Run, fleet: Fleet) -> None:
         stuck(run, fleet, f"{len(fleet.members)} processes do not leave")
 
 
-def conclude(run: Run, last_look: Callable[[], list[str]]) -> bool:
+def conclude(run: Run, last_look: Callable[[], list[str]], settle: Callable[[], None] | None = None) -> bool:
     """Judge what was measured and what is left, and sum up; whether all promises held.
 
     Args:
         run: all its processes are gone.
-        last_look: see `pass_verdict`.
+        last_look, settle: see `pass_verdict`.
     """
     board = run.board
     hit_s, write_s = board.longest(L_LONGEST_HIT_NS) / 1e9, board.longest(L_LONGEST_WRITE_NS) / 1e9
@@ -151,7 +151,7 @@ def conclude(run: Run, last_look: Callable[[], list[str]]) -> bool:
         f"{board.total(L_READS)} reads, {board.total(L_HITS)} of them hits, {board.total(L_RAISED)} raised as planned; "
         f"{board.total(L_WRITES)} writes, {board.total(L_BUSY)} gave up at the time-out"
     )
-    pass_verdict(run, last_look)
+    pass_verdict(run, last_look, settle)
     return run.all_held()
 
 

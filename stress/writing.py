@@ -55,6 +55,7 @@ class Writer:
         lane: as given.
         gives_up: what a mutation raises if it may not be done, though nobody is to blame.
         alone_s: so long a mutation may take in which nobody is stopped.
+        finished: how many mutations have been.
     """
 
     gives_up: tuple[type[Exception], ...] = (zoocache.Busy,)
@@ -63,6 +64,7 @@ class Writer:
     def __init__(self, lane: Lane) -> None:
         slots = lane.run.board.shape.slots
         self.lane = lane
+        self.finished = 0
         self._chance = lane.chance
         self._is_told = lane.run.options.storage == "redis" or (
             lane.run.options.storage == "lmdb" and lane.run.options.hosts == 1
@@ -127,6 +129,7 @@ class Writer:
             finished[key] = version
         self._note(write.kind, write, versions, start_ns, end_ns)
         self.lane.counters[L_WRITES] += 1
+        self.finished += 1
 
     def _note(self, kind: str, write: Write, versions: list[int], start_ns: int, end_ns: int) -> None:
         tag = tree.TAG_NUMBERS.get(write.tag, NONE)

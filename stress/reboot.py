@@ -1,0 +1,311 @@
+"""reboot: segment and semaphores vanish, everybody ends and begins anew, the boot is another, the clock is set.
+
+The processes are storm's. While they work, the segment, its semaphores or all of that are removed under them, also
+while some of them are stopped; some are killed; the wall clock is set back and forward. Again and again all of them
+end, in order or by SIGKILL. Then one more process keeps what it knows (keepsakes.py) and ends, in order or not; the
+segment is removed or stays; the machine is "rebooted" (boots.py) or not; the clock is set. Before the next ones begin,
+a process looks at what is there: nothing that any read brings may be older than what was finished, whatever happened;
+what was not invalidated is there, unless the reboot was none in order or the clock says that its time is over.
+
+Who works on a segment that was removed learns of it at his next write. Until every process has come through a write
+that began after the removal, a reader expects of the others' keys nothing; of its own process's keys it always does.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from stress import boots, keepsakes, oracle, tree, ways
+from stress.board import C_FAULTS, C_HALT, C_REMOVALS, Shape
+from stress.fleet import Fleet, Member, ask
+from stress.keepsakes import Found
+from stress.reading import Looper, Reader
+from stress.run import Lane, Options, Run, opened
+from stress.storm import LANES, Watch, conclude, leave, read_all
+from stress.summary import objects_of
+from stress.threads import run_together
+from stress.writing import Write, Writer
+from zoocache.shm import identity
+
+FLIGHT_TIMEOUT_S = 1.0
+LIFE_S = 0.5, 3.0
+TICK_S = 0.01
+PATIENCE_S = 30.0
+FAULT_EVERY_S = 0.15
+STOPS_S = (0.01, 0.05, 0.2)
+STEPS_MS = (0, 0, 10_000, -10_000, 2 * 3600 * 1000, -2 * 3600 * 1000)
+"""What the clock is set by: beyond the life of a keepsake, or within."""
+LIFE_MS = int(keepsakes.LIFE_S * 1000)
+
+C_NOTICED = 0  # of the cells of a place: the number of removals that its process has noticed; by its writer
+NOTICES = ("invalidate", "visitors", "clear")
+"""Writes that come to the segment in every storage."""
+
+
+class Survivor(Writer):
+    """Writes, and notices with it that the segment was removed."""
+
+    alone_s = 3.0
+    """Where a semaphore was removed, some have another than the others, and look after each other by the clock."""
+
+    def do(self, write: Write) -> None:
+        """A write; see the head of this file."""
+        board, finished = self.lane.run.board, self.finished
+        removals = board.control[C_REMOVALS]
+        super().do(write)
+        if write.kind in NOTICES and self.finished > finished and removals % 2 == 0:
+            board.cells(self.lane.slot)[C_NOTICED] = removals
+
+
+class Doubter(Reader):
+    """Expects nothing of others' keys while somebody may not have noticed a removal."""
+
+    def expect(self, keys: tuple[int, ...]) -> oracle.Reading:
+        """What was finished is looked at first: what was so in the old segment was seen by all who were there."""
+        reading, board = super().expect(keys), self.lane.run.board
+        removals, slots = board.control[C_REMOVALS], board.shape.slots
+        if any(board.cells(slot)[C_NOTICED] != removals for slot in range(slots)):
+            own = self.lane.slot
+            reading.least = [
+                least if key % slots == own else 0 for key, least in zip(keys, reading.least, strict=True)
+            ]  # fmt: skip
+        return reading
+
+
+class DoubtingLoop(Looper, Doubter):
+    """The same, with tasks."""
+
+
+def settle(run: Run) -> None:
+    """In a process of the run: configure the cache, under the present boot."""
+    boots.enter(run.board.control)
+    run.settle()
+
+
+def work(run: Run, slot: int) -> None:
+    """What a process of the fleet does until it is to end."""
+    settle(run)
+    writer, *readers, looper = [Lane(run, slot, number) for number in range(LANES)]
+    ways.seen.truth, ways.seen.chance = run.board.truth, run.chance("fills", slot)
+    run_together(Survivor(writer), [*map(Doubter, readers), DoubtingLoop(looper)])
+
+
+class End(NamedTuple):
+    """How everything ends.
+
+    Attributes:
+        kills: the fleet, instead of letting it end in order.
+        in_order: the last process lets go of the cache.
+        removes: the segment and its semaphores.
+        reboots: the next processes are told of another boot.
+        step_ms: by which the clock is set.
+    """
+
+    kills: bool
+    in_order: bool
+    removes: bool
+    reboots: bool
+    step_ms: int
+
+    def __str__(self) -> str:
+        """What happens, in words."""
+        parts = [
+            "fleet killed" if self.kills else "fleet ended", "left in order" if self.in_order else "left behind",
+            "rebooted" if self.reboots else "removed" if self.removes else "restarted",
+        ]  # fmt: skip
+        return ", ".join(parts)
+
+
+def any_end(chance: random.Random) -> End:
+    """One of all kinds; who reboots loses the segment."""
+    reboots = chance.random() < 0.5
+    return End(
+        chance.random() < 0.5, chance.random() < 0.7, reboots or chance.random() < 0.5, reboots,
+        chance.choice(STEPS_MS),
+    )  # fmt: skip
+
+
+def main(options: Options) -> bool:
+    """Run reboot; whether all promises held."""
+    with opened(options, Shape(options.processes, LANES, tree.KEYS, cells=1), FLIGHT_TIMEOUT_S) as run:
+        fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
+        try:
+            play = Play(run, fleet)
+            play.play()
+        finally:
+            fleet.end()
+        play.tell()
+        return conclude(run, lambda: [*read_all(run), *_set_aside(run)], lambda: settle(run))
+
+
+def _set_aside(run: Run) -> list[str]:
+    """No end of a process, and no reboot, makes LMDB's files look damaged."""
+    return [f"{path} was set aside" for path in Path(run.directory).glob("entries/**/set-aside.*")]
+
+
+class Play:
+    """Lives and ends, again and again."""
+
+    def __init__(self, run: Run, fleet: Fleet) -> None:
+        self.ends: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.survivals = 0
+        self._run, self._fleet = run, fleet
+        self._control = run.board.control
+        self._chance = run.chance("ends")
+        self._watch = Watch(run, lambda: f", {self.ends.total()} ends, {self.faults.total()} faults")
+        self._next_s = 0.0
+
+    def play(self) -> None:
+        """Until time is over or somebody failed; the last life has its end."""
+        end_s = time.monotonic() + self._run.options.seconds
+        while not self._run.failed and time.monotonic() < end_s:
+            self._live(min(end_s, time.monotonic() + self._chance.uniform(*LIFE_S)))
+            self._end(any_end(self._chance))
+
+    # A life.
+
+    def _live(self, until_s: float) -> None:
+        while time.monotonic() < until_s and not self._run.failed:
+            self._fill_places()
+            if time.monotonic() >= self._next_s:
+                self._next_s = time.monotonic() + self._chance.uniform(0, 2 * FAULT_EVERY_S)
+                self._strike()
+            self._watch.look(self._fleet)
+            time.sleep(TICK_S)
+
+    def _fill_places(self) -> None:
+        self._bury()
+        for slot in range(self._run.options.processes):
+            if slot not in self._fleet.members:
+                self._fleet.start(slot)
+
+    def _bury(self) -> None:
+        for departure in self._fleet.look():
+            if not departure.member.killed and not self._run.failed:
+                self._run.fail(f"process {departure.member.pid} ended with {departure.status}, {self}")
+
+    def __str__(self) -> str:
+        return f"seed {self._run.options.seed}, life {self.ends.total()}"
+
+    def _strike(self) -> None:
+        kind = self._chance.choice(("removed", "removed while somebody stood", "clock set", "killed"))
+        ready = self._ready()
+        if kind == "removed":
+            self._remove_some()
+        elif kind == "clock set":
+            boots.set_clock(self._control, self._chance.choice(STEPS_MS))
+        elif not ready:
+            return
+        elif kind == "killed":
+            self._fleet.kill(self._chance.choice(ready))
+        else:
+            self._remove_under(self._chance.sample(ready, min(len(ready), 2)))
+        self.faults[kind] += kind != "killed"
+
+    def _ready(self) -> list[Member]:
+        return [
+            member for member in self._fleet.members.values()
+            if self._fleet.is_ready(member.slot) and not member.killed
+        ]  # fmt: skip
+
+    def _remove_under(self, members: list[Member]) -> None:
+        """While they stand, and the others go on."""
+        for member in members:
+            self._fleet.stop(member)
+        self._remove_some()
+        until_s = time.monotonic() + self._chance.choice(STOPS_S)
+        while time.monotonic() < until_s:
+            self._bury()
+            time.sleep(TICK_S / 10)
+        for member in members:
+            self._fleet.resume(member)
+
+    def _remove_some(self) -> None:
+        """The segment, a semaphore, or all that lies in shared memory."""
+        segment = identity.segment_name(self._run.prefix)
+        parts = [identity.segment_file(segment), identity.semaphore_file(identity.gate_name(segment))]
+        chosen = [Path(each).name for each in self._chance.choice((parts, parts[:1], parts[1:]))]
+        self._remove([name for name in objects_of(self._run.prefix) if name in chosen])
+
+    def _remove(self, names: list[str]) -> None:
+        self._control[C_REMOVALS] += 1
+        for name in names:
+            Path(identity.SHM_DIR, name).unlink(missing_ok=True)
+        self._control[C_REMOVALS] += 1
+
+    # An end.
+
+    def _end(self, end: End) -> None:
+        self._end_fleet(end)
+        if self._run.failed:
+            return
+        self._control[C_HALT] = 0
+        age = self.ends.total()
+        kept = self._ask_for(lambda: keepsakes.keep(age, end.in_order))
+        self._change_the_world(end)
+        found = self._ask_for(lambda: keepsakes.look(age))
+        if kept is not None and found is not None and self._run.options.storage != "memory":
+            self._judge(end, kept, found)
+        self.ends[str(end)] += 1
+
+    def _end_fleet(self, end: End) -> None:
+        if not end.kills:
+            leave(self._run, self._fleet)
+            return
+        for member in self._fleet.members.values():
+            self._fleet.kill(member)
+        while self._fleet.members:
+            self._bury()
+            time.sleep(TICK_S / 10)
+
+    def _change_the_world(self, end: End) -> None:
+        if end.removes:
+            self._remove(list(objects_of(self._run.prefix)))
+        if end.reboots:
+            boots.reboot(self._control)
+        boots.set_clock(self._control, end.step_ms)
+
+    def _ask_for(self, question: Callable[[], Found]) -> Found | None:
+        """Have a fresh process look, which reads everything else too. It ends without letting go of the cache."""
+        run = self._run
+
+        def answer() -> tuple[list[str], Found]:
+            settle(run)
+            faults = read_all(run)
+            return faults, question()
+
+        try:
+            faults, found = ask(answer, run.limit_s(PATIENCE_S))
+        except (TimeoutError, ChildProcessError) as error:
+            run.fail(f"the cache cannot be used, {self}: {error}")
+            return None
+        for fault in faults:
+            run.fail(f"{self}: {fault}")
+        return Found(*found)
+
+    def _judge(self, end: End, kept: Found, found: Found) -> None:
+        """What had to survive, and what must not have."""
+        remains = end.in_order or not end.reboots
+        in_time = not end.reboots or 0 <= end.step_ms < LIFE_MS
+        must = [("lasting", remains), ("named", remains), ("ageing", remains and in_time)]
+        must_not = [("doomed", True), ("ageing", not in_time)]
+        for name, holds in must:
+            if holds and getattr(kept, name) != getattr(found, name):
+                self._run.fail(f"LOST: {name} keepsakes did not survive: {kept} became {found}; {end}, {self}")
+        for name, holds in must_not:
+            if holds and set(getattr(kept, name)) & set(getattr(found, name)):
+                self._run.fail(f"BACK: {name} keepsakes came back: {kept} became {found}; {end}, {self}")
+        self.survivals += remains
+
+    def tell(self) -> None:
+        """Show what was done."""
+        self._control[C_FAULTS] += self.faults.total()
+        self._run.say(f"{self.ends.total()} ends, {self.survivals} of them survived by what was kept")
+        for counts in (self.ends, self.faults):
+            self._run.say("  " + "; ".join(f"{name} {count}" for name, count in sorted(counts.items())))

@@ -1,0 +1,59 @@
+"""python -m stress reboot: everything but the files goes away again and again, and nothing dead comes back."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable
+
+import pytest
+
+from stress import boots
+from stress.board import CONTROL_WORDS
+from tests.children import Children
+from tests.stress.conftest import Ended
+from zoocache import clock
+
+Stress = Callable[..., Ended]
+
+SHORT = ("--processes", "2", "--seconds", "4", "--slack", "5")
+UNTIL_CAUGHT = ("--processes", "3", "--seconds", "40", "--slack", "5")
+
+
+@pytest.mark.parametrize("storage", ["memory", "lmdb"])
+def test_reboot_holds(storage: str, stress: Stress) -> None:
+    """Removals, reboots and clocks: nothing stale, and what was kept in order survives."""
+    ended = stress("reboot", "--seed", "1", "--storage", storage, *SHORT)
+    assert 0 == ended.status, ended.said
+    assert "reboot: every promise held (seed 1)" in ended.said
+    ends, survivals = map(int, re.findall(r"(\d+) ends, (\d+) of them survived", ended.said)[0])
+    assert ends > 0
+    assert survivals > 0 or storage == "memory"
+
+
+@pytest.mark.parametrize("mutant", ["deaf", "blind"])
+def test_the_oracle_sees(mutant: str, stress: Stress) -> None:
+    """Invalidations that do not reach the segment, or go to one that was removed, are seen through all the turmoil."""
+    ended = stress("reboot", "--seed", "2", "--mutant", mutant, *UNTIL_CAUGHT)
+    assert 1 == ended.status, ended.said
+    assert re.search(r"STALE: key \d+ was read .*\n  seed 2, .* the last events of this key", ended.said)
+    assert "reboot: BROKEN (seed 2)" in ended.said
+
+
+def test_another_boot(children: Children) -> None:
+    """After a reboot a process has another boot, an uptime that began anew, and the wall clock that was set."""
+    assert "True True True True\n" == children.call(show_boots).output()
+
+
+def show_boots() -> None:
+    """In a child: what the clock tells."""
+    control = memoryview(array("Q", bytes(8 * CONTROL_WORDS)))
+    before = clock.now()
+    boots.reboot(control)
+    boots.enter(control)
+    boots.set_clock(control, -60_000)
+    now = clock.now()
+    print(
+        now.boot != before.boot, now.up_ms < before.up_ms, before.wall_ms - 60_000 <= now.wall_ms < before.wall_ms,
+        clock.wall_ms() < before.wall_ms,
+    )  # fmt: skip
