@@ -55,9 +55,11 @@ class Server:
         path: of its socket.
         url: for zoocache.
         options: of its command line.
+        config: a file to work by, if any, and what kind of server it makes of it.
     """
 
-    def __init__(self, directory: Path, options: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, options: tuple[str, ...], config: tuple[str, ...] = ()) -> None:
+        self.config = config
         self.path = directory / "s"
         self.url = f"unix://{self.path}"
         self.options = options
@@ -74,7 +76,7 @@ class Server:
         """Start it, empty unless it saved something, with further options for this time; returns once it answers."""
         assert self._process is None
         command = [
-            sys.executable, "-c", _END_WITH_PARENT, binary(),
+            sys.executable, "-c", _END_WITH_PARENT, binary(), *self.config,
             "--port", "0", "--unixsocket", str(self.path), "--dir", str(self._directory), "--save", "",
             "--appendonly", "no", "--logfile", str(self._directory / "log"), "--loglevel", "warning",
             *self.options, *options,
@@ -142,6 +144,13 @@ class Servers:
     def start(self, *options: str) -> Server:
         """A new server, empty, with these options of its command line besides."""
         self._all.append(Server(Path(tempfile.mkdtemp(prefix="zooredis-")), options))
+        self._all[-1].start()
+        return self._all[-1]
+
+    def start_sentinel(self, config: Path, port: int) -> Server:
+        """A Sentinel that works by this file, which it changes."""
+        options, watches = ("--port", str(port)), (str(config), "--sentinel")
+        self._all.append(Server(Path(tempfile.mkdtemp(prefix="zooredis-")), options, watches))
         self._all[-1].start()
         return self._all[-1]
 

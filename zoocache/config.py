@@ -29,11 +29,9 @@ MIN_LMDB_MAP_SIZE = MIB
 """Below this LMDB opens, and is full after a few writes: each copies a page of every sub-database that it touches."""
 
 ENVIRONMENT_PREFIX = "ZOOCACHE_"
-STORAGES = (
-    "memory://, lmdb:///absolute/path, lmdb://./relative/path, redis://host:port/db, rediss://..., unix:///socket"
-)
-SERVERS = ("redis", "rediss", "unix")
-BUSES = "redis://host:port/db, rediss://..., unix:///socket"
+SERVERS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+BUSES = "redis://host:port/db, rediss://..., unix:///socket, redis+sentinel://host:port,host:port/name"
+STORAGES = f"memory://, lmdb:///absolute/path, lmdb://./relative/path, {BUSES}"
 
 
 class Unset(enum.Enum):

@@ -48,7 +48,7 @@ def configure(
 
     Args:
         storage_url: `lmdb://./directory`, `lmdb:///absolute`, or `redis://`, `rediss://`, `unix://` with what redis-py
-            takes there; None: in memory.
+            takes there, or `redis+sentinel://host,host/name`; None: in memory.
         bus_url: the Redis through which invalidations reach other hosts, with Redis storage the same; None: they reach
             this host, and what it keeps in Redis.
         prefix: keeps caches of one user apart on a host.

@@ -23,12 +23,26 @@ from zoocache.server.url import Address, address_of, same_place
         ("rediss://host?ssl_cert_reqs=none", Address("rediss", "host", 6379, verify=False, check_hostname=False)),
         ("rediss://host?ssl_check_hostname=false", Address("rediss", "host", 6379, check_hostname=False)),
         ("rediss://host?ssl_ca_certs=/a%20b", Address("rediss", "host", 6379, ca_file="/a b")),
+        ("redis+sentinel://a/main", Address("redis", sentinels=(("a", 26379),), master="main")),
+        (
+            "rediss+sentinel://ann:p@a:1,[::1]:2,c/my-main/3?sentinel_password=s&sentinel_username=u",
+            Address(
+                "rediss",
+                db=3,
+                username="ann",
+                password="p",
+                sentinels=(("a", 1), ("::1", 2), ("c", 26379)),
+                master="my-main",
+                sentinel_username="u",
+                sentinel_password="s",
+            ),
+        ),
         ("unix:///run/redis.sock", Address("unix", path="/run/redis.sock")),
         ("unix://:pass@/run/redis.sock?db=2", Address("unix", path="/run/redis.sock", db=2, password="pass")),
     ],
 )
 def test_meaning(url: str, expected: Address) -> None:
-    """Each form means what it means to redis-py."""
+    """Each form means what it means to redis-py, which has none for Sentinels."""
     assert expected == address_of(url)
 
 
@@ -40,7 +54,11 @@ def test_meaning(url: str, expected: Address) -> None:
         "redis://host/9999999999", "redis://host?db=secret", "redis://host?secret=1", "redis://host?ssl_cert_reqs=none",
         "rediss://host?ssl_cert_reqs=secret", "rediss://host?ssl_check_hostname=secret", "redis://host#secret",
         "redis://host/ secret", "redis://[::1/secret", "unix://", "unix://secret/path", "unix://:secret@path",
-        "unix:///" + "secret" * 30, "unix:///a%00secret", "redis://" + "secret" * 30,
+        "redis+sentinel://secret", "redis+sentinel://host:secret/main", "redis+sentinel://host,:1/secret",
+        "redis+sentinel://host/main/secret", "redis+sentinel://host/a%20secret", "redis://host?sentinel_password=secret",
+        "redis+sentinel:///secret", "unix+sentinel://host/secret", "redis+sentinel://host:99999/secret",
+        "redis+sentinel://host/main?ssl_certfile=secret", "unix:///" + "secret" * 30, "unix:///a%00secret",
+        "redis://" + "secret" * 30,
     ],
 )  # fmt: skip
 def test_malformed(url: str) -> None:
@@ -58,6 +76,10 @@ def test_malformed(url: str) -> None:
         ("redis://ann:secret@host:7000/3", "redis://host:7000/3"),
         ("rediss://:secret@[::1]?ssl_keyfile=secret", "rediss://[::1]:6379/0"),
         ("unix://:secret@/run/s?db=2", "unix:///run/s?db=2"),
+        (
+            "redis+sentinel://ann:secret@a,[::1]:7/m?sentinel_password=secret&sentinel_username=ann",
+            "redis+sentinel://a:26379,[::1]:7/m/0",
+        ),
     ],
 )
 def test_what_is_shown(url: str, expected: str) -> None:
@@ -79,6 +101,10 @@ def test_what_is_shown(url: str, expected: str) -> None:
         ("unix:///a/../b", "unix:///b?db=0", True),
         ("unix:///a", "unix:///b", False),
         ("unix:///a", "redis://a", False),
+        ("redis+sentinel://a,B:1/m", "redis+sentinel://:p@b:1,A:26379/m/0", True),
+        ("redis+sentinel://a/m", "redis+sentinel://a/other", False),
+        ("redis+sentinel://a/m", "redis+sentinel://b/m", False),
+        ("redis+sentinel://a/m", "redis://a", False),
     ],
 )
 def test_same_place(one: str, other: str, expected: bool) -> None:

@@ -16,6 +16,8 @@ Limits: in a thread, looking up a host's name takes as long as the system's reso
 the server by its number. All that goes over a connection must get through within the time of one call, large values
 too.
 
+Where Sentinels know the server, they are asked before each new connection (`zoocache.server.sentinel`).
+
 A cluster that says where the keys lie (MOVED) is followed there, and asked again at the given address after a failure:
 all keys of a prefix lie in one slot, so on one node. Commands without a key go to the node that the last one with a key
 went to.
@@ -176,7 +178,12 @@ class Link:
         return reply
 
     def _dial(self, until_s: float) -> Wire:
-        wire = dial(self._node, self._tls, until_s)
+        node = self._node
+        if node.sentinels:
+            from zoocache.server.sentinel import master
+
+            node = master(node, self._tls, until_s)
+        wire = dial(node, self._tls, until_s)
         self._open.add(wire)
         return wire
 
@@ -194,16 +201,24 @@ class Link:
         return self._heard(reply, began_s)
 
     async def _exchange_async(self, packed: bytes, until_s: float) -> Reply:
-        from zoocache.server.wire_async import dial_async
-
         idle = self._idle_here()
         if idle:
             with contextlib.suppress(ConnectionError):  # the server closed it
                 return await self._over_async(idle.pop(), idle, packed, until_s)
             _close_all(idle, self._open)  # those that are as old
-        wire = await dial_async(self._node, self._tls, until_s)
+        return await self._over_async(await self._dial_async(until_s), idle, packed, until_s)
+
+    async def _dial_async(self, until_s: float) -> AsyncWire:
+        from zoocache.server.wire_async import dial_async
+
+        node = self._node
+        if node.sentinels:
+            from zoocache.server.sentinel import master_async
+
+            node = await master_async(node, self._tls, until_s)
+        wire = await dial_async(node, self._tls, until_s)
         self._open.add(wire)
-        return await self._over_async(wire, idle, packed, until_s)
+        return wire
 
     async def _over_async(self, wire: AsyncWire, idle: list[AsyncWire], packed: bytes, until_s: float) -> Reply:
         try:

@@ -3,26 +3,35 @@
     redis://[[user]:password@]host[:port][/db]
     rediss://...        the same over TLS
     unix://[[user]:password@]/path/of/socket[?db=0]
+    redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db]       or rediss+sentinel://
+        the master of that name, as the Sentinels at these places say (`zoocache.server.sentinel`); user and password
+        are the master's, and TLS is spoken with all
 
 The options after `?` are named as redis-py names them: db, ssl_cert_reqs (required or none), ssl_check_hostname,
-ssl_ca_certs, ssl_certfile, ssl_keyfile. User, password and path are percent-decoded. What is shown of an address, in
-messages, logs and by repr, is scheme, host, port or path, and database: never who asks, nor an unknown part of the URL.
+ssl_ca_certs, ssl_certfile, ssl_keyfile; and sentinel_username, sentinel_password, where the Sentinels want some. User,
+password and path are percent-decoded. What is shown of an address, in messages, logs and by repr, is scheme, host, port
+or path, name, and database: never who asks, nor an unknown part of the URL.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from zoocache.errors import ConfigError
 
-SCHEMES = ("redis", "rediss", "unix")
+SENTINEL = "+sentinel"
+SCHEMES = ("redis", "rediss", "unix", f"redis{SENTINEL}", f"rediss{SENTINEL}")
 DEFAULT_PORT = 6379
+SENTINEL_PORT = 26379
 MOST_DBS = 1 << 20
 _LONGEST_PATH = 107  # man 7 unix
 
-_FORMS = "redis://[[user]:password@]host[:port][/db], rediss:// the same, unix://[[user]:password@]/path[?db=0]"
+_FORMS = (
+    "redis://[[user]:password@]host[:port][/db], rediss:// the same, unix://[[user]:password@]/path[?db=0], or "
+    "redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db]"
+)
 _ANSWERS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -32,8 +41,8 @@ class Address:
 
     Attributes:
         scheme: redis, rediss or unix.
-        host: name or number; empty for unix.
-        port: 0 for unix.
+        host: name or number; empty for unix, and where Sentinels know it.
+        port: 0 for these.
         path: of the socket; empty for the others.
         db: number of the database.
         username: empty for the default one.
@@ -42,6 +51,9 @@ class Address:
         check_hostname: TLS: whether it must be this host's.
         ca_file: TLS: certificates to trust instead of the system's.
         cert_file, key_file: TLS: what to show the server.
+        sentinels: host and port of each that is to be asked where the server is; empty if the address says it.
+        master: what they call it.
+        sentinel_username, sentinel_password: theirs; empty for none.
     """
 
     scheme: str
@@ -56,12 +68,22 @@ class Address:
     ca_file: str = field(default="", repr=False)
     cert_file: str = field(default="", repr=False)
     key_file: str = field(default="", repr=False)
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master: str = ""
+    sentinel_username: str = field(default="", repr=False)
+    sentinel_password: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         if self.scheme == "unix":
             return f"unix://{self.path}?db={self.db}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}/{self.db}"
+        if self.sentinels:
+            places = ",".join(_shown(*each) for each in self.sentinels)
+            return f"{self.scheme}{SENTINEL}://{places}/{self.master}/{self.db}"
+        return f"{self.scheme}://{_shown(self.host, self.port)}/{self.db}"
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def address_of(url: str, name: str = "storage_url") -> Address:
@@ -76,22 +98,29 @@ def address_of(url: str, name: str = "storage_url") -> Address:
     """
     try:
         parts = urlsplit(url)
-        port = parts.port
+        scheme = parts.scheme.removesuffix(SENTINEL)
+        port = None if scheme != parts.scheme else parts.port
     except ValueError:
         raise ConfigError(f"{name} is no URL: host and port cannot be told apart in it; it must be {_FORMS}") from None
     if parts.scheme not in SCHEMES:
-        raise ConfigError(f"{name} does not begin with redis://, rediss:// or unix://")
+        raise ConfigError(f"{name} does not begin with redis://, rediss://, unix:// or redis+sentinel://")
     if parts.fragment or any(ord(each) <= 32 for each in url):
         raise ConfigError(f"{name} has a blank or a # in it; write %20 or %23, or leave it out")
+    common = _common(scheme, parts, name)
+    if scheme != parts.scheme:
+        return _by_sentinels(common, parts, name)
+    if scheme == "unix":
+        return replace(common, path=_path(parts, name), db=_db(parts, "", name))
+    db = _db(parts, parts.path.removeprefix("/"), name)
+    return replace(common, host=_host(parts.hostname, name), port=DEFAULT_PORT if port is None else port, db=db)
+
+
+def _common(scheme: str, parts: SplitResult, name: str) -> Address:
+    """What all forms have: who asks, and how TLS is spoken."""
     options = _options(parts, name)
     verify = options.get("ssl_cert_reqs") != "none"
-    is_unix = parts.scheme == "unix"
     return Address(
-        scheme=parts.scheme,
-        host="" if is_unix else _host(parts, name),
-        port=0 if is_unix else DEFAULT_PORT if port is None else port,
-        path=_path(parts, name) if is_unix else "",
-        db=_db(options.get("db") or ("" if is_unix else parts.path.removeprefix("/")) or "0", name),
+        scheme=scheme,
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         verify=verify,
@@ -99,6 +128,8 @@ def address_of(url: str, name: str = "storage_url") -> Address:
         ca_file=options.get("ssl_ca_certs", ""),
         cert_file=options.get("ssl_certfile", ""),
         key_file=options.get("ssl_keyfile", ""),
+        sentinel_username=options.get("sentinel_username", ""),
+        sentinel_password=options.get("sentinel_password", ""),
     )
 
 
@@ -107,12 +138,32 @@ def same_place(one: Address, other: Address) -> bool:
     return _place(one) == _place(other)
 
 
-def _place(address: Address) -> tuple[str, int, str, int]:
-    return address.host.lower(), address.port, address.path, address.db
+def _place(address: Address) -> tuple[str, int, str, int, str, list[tuple[str, int]]]:
+    sentinels = sorted((host.lower(), port) for host, port in address.sentinels)
+    return address.host.lower(), address.port, address.path, address.db, address.master, sentinels
 
 
-def _host(parts: SplitResult, name: str) -> str:
-    host = unquote(parts.hostname or "")
+def _by_sentinels(common: Address, parts: SplitResult, name: str) -> Address:
+    master, _, db = parts.path.removeprefix("/").partition("/")
+    master = unquote(master)
+    if not master.isprintable() or not master or " " in master:
+        raise ConfigError(f"{name} does not say what the Sentinels call the server; it must be {_FORMS}")
+    places = tuple(_sentinel(each, name) for each in parts.netloc.rpartition("@")[2].split(","))
+    return replace(common, sentinels=places, master=master, db=_db(parts, db, name))
+
+
+def _sentinel(text: str, name: str) -> tuple[str, int]:
+    """Host and port of one Sentinel."""
+    try:
+        parts = urlsplit(f"//{text}")
+        port = parts.port
+    except ValueError:
+        raise ConfigError(f"{name}: host and port of a Sentinel cannot be told apart; it must be {_FORMS}") from None
+    return _host(parts.hostname, name), SENTINEL_PORT if port is None else port
+
+
+def _host(text: str | None, name: str) -> str:
+    host = unquote(text or "")
     try:
         host.encode("idna")
     except UnicodeError:
@@ -131,13 +182,16 @@ def _path(parts: SplitResult, name: str) -> str:
     return os.path.normpath(path)
 
 
-def _db(text: str, name: str) -> int:
+def _db(parts: SplitResult, text: str, name: str) -> int:
+    text = dict(parse_qsl(parts.query)).get("db") or text or "0"
     if not (text.isascii() and text.isdigit() and int(text) < MOST_DBS):
         raise ConfigError(f"{name} names a database that is no number from 0 to {MOST_DBS - 1}")
     return int(text)
 
 
-_OPTIONS = {"db", "ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_TLS_OPTIONS = {"ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
+_OPTIONS = {"db"} | _TLS_OPTIONS | _SENTINEL_OPTIONS
 
 
 def _options(parts: SplitResult, name: str) -> dict[str, str]:
@@ -148,6 +202,8 @@ def _options(parts: SplitResult, name: str) -> dict[str, str]:
         raise ConfigError(f"{name}: ssl_cert_reqs is neither required nor none")
     if options.get("ssl_check_hostname", "true").lower() not in _ANSWERS:
         raise ConfigError(f"{name}: ssl_check_hostname is neither true nor false")
-    if parts.scheme != "rediss" and options.keys() - {"db"}:
+    if not parts.scheme.startswith("rediss") and options.keys() & _TLS_OPTIONS:
         raise ConfigError(f"{name}: options of TLS need rediss://")
+    if not parts.scheme.endswith(SENTINEL) and options.keys() & _SENTINEL_OPTIONS:
+        raise ConfigError(f"{name}: what Sentinels want is told to Sentinels; it needs redis+sentinel://")
     return options
