@@ -36,6 +36,7 @@ from zoocache.shm.layout import (
     LIVE,
     N_AT,
     N_CHANGED,
+    NEVER,
 )
 from zoocache.shm.neighbours import Neighbours
 from zoocache.shm.segment import LOCK_FREE, Orphaned, Segment
@@ -58,7 +59,6 @@ def hash_words(path: bytes) -> Words:
 
 words_of = lru_cache(maxsize=16384)(hash_words)
 """The same for the paths of tags, which come again and again."""
-
 
 Target = tuple[int, int, bytes]
 """What an invalidation changes: the words of a path, and its text for listings (b"" where there is none to list)."""
@@ -137,7 +137,7 @@ class Trie:
             What may be kept for the next look, or None if the entry is overtaken.
         """
         if not LOCK_FREE:
-            return self.segment.lock.run(self._look, tuple(paths), since)
+            return self.segment.run(self._look, tuple(paths), since)
         return self._look(paths, since)
 
     def _look(self, paths: Iterable[Words], since: int) -> Sight | None:
@@ -218,7 +218,7 @@ class Trie:
             Busy: the lock stayed with another; nothing was changed.
             Orphaned: the segment was retired.
         """
-        new = self.segment.lock.run(self._invalidate, targets, wall_ms)
+        new = self.segment.run(self._invalidate, targets, wall_ms)
         if self.neighbours is not None:
             self.neighbours.raise_floors()
         return new
@@ -244,7 +244,7 @@ class Trie:
         words[H_SEQ] = new
         if points.ARMED:
             points.reach("trie.committed")
-        words[H_INVALIDATIONS] += 1
+        words[H_INVALIDATIONS] = (words[H_INVALIDATIONS] + 1) & NEVER
         return new
 
     def _insert(self, nodes: Sequence[Node], new: int) -> None:
@@ -262,12 +262,12 @@ class Trie:
         """Let the older half of the nodes give way."""
         nodes = sorted(self.tables.nodes(), key=lambda node: node.changed)
         half = len(nodes) // 2
-        self.words[H_COARSENED] += half
+        self.words[H_COARSENED] = (self.words[H_COARSENED] + half) & NEVER
         self._replace(nodes[half:], nodes[half - 1].changed if half else 0)
 
     def _replace(self, survivors: Sequence[Node], floor: int) -> None:
         self.tables.replace(survivors, floor)
-        self.words[H_PRUNES] += 1
+        self.words[H_PRUNES] = (self.words[H_PRUNES] + 1) & NEVER
 
     def prune(self, older_than_ms: int, wall_ms: int) -> int:
         """Drop the nodes whose last invalidation is older, raising the floor to the highest of theirs.

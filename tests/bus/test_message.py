@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz import Edit, busy_at_most, edited, edits, examples
 from zoocache import deps
 from zoocache.bus import Message
 from zoocache.bus.message import MOST_BYTES, VERSION, clear_in_place_of, pack, paths_of, unpack
@@ -24,11 +25,24 @@ def test_what_is_packed_is_unpacked(message: Message) -> None:
     assert message == unpack(pack(message))
 
 
+@examples(100)
 @given(st.binary(max_size=200))
-def test_garbage_is_no_message(garbage: bytes) -> None:
+def test_fuzz_any_bytes(garbage: bytes) -> None:
     """Whatever anybody writes into the channel is a message or None, never an error."""
     found = unpack(garbage)
     assert found is None or found == unpack(pack(found))
+
+
+@examples(200)
+@given(MESSAGES, edits)
+def test_fuzz_messages(message: Message, changes: list[Edit]) -> None:
+    """A damaged message is None, or one that could have been sent: its tags, keys and numbers are such."""
+    with busy_at_most(5):
+        found = unpack(edited(pack(message), changes))
+    if found is not None:
+        assert found == unpack(pack(found))
+        assert all(len(path) == 16 for path in paths_of(found))
+        assert all(0 <= number < 2**64 for number in (found.older_than_ms, found.origin, found.hlc))
 
 
 @given(MESSAGES, st.data())

@@ -14,6 +14,7 @@ from zoocache.shm import points
 from zoocache.shm.layout import (
     H_OUT_CLEAR_TO,
     H_OUT_HEAD,
+    H_OUT_LOST,
     H_OUT_TAIL,
     HEADER_WORDS,
     MIN_SIZE,
@@ -23,7 +24,7 @@ from zoocache.shm.layout import (
     WORD,
     layout_of,
 )
-from zoocache.shm.outbox import BEGUN, DONE, NOWHERE, UNSENT, Outbox, Place
+from zoocache.shm.outbox import BEGUN, DONE, NOWHERE, UNSENT, Outbox, Place, Unsound
 from zoocache.shm.segment import Segment
 
 LAYOUT = layout_of(MIN_SIZE)
@@ -309,3 +310,30 @@ def test_a_kill_anywhere(
     told(outbox, *(record.place for record in outbox.waiting(ALL)))
     assert outbox.is_empty()
     assert segment.words[H_OUT_CLEAR_TO] <= segment.words[H_OUT_TAIL]
+
+
+def test_a_head_that_jumped(outbox: Outbox, words: memoryview) -> None:
+    """Records that would come round again and again are none: all is lost at once."""
+    for _ in range(ALL // (RECORD_WORDS * WORD)):
+        unsent(outbox, b"")
+    words[H_OUT_HEAD] += ALL << 30
+    assert outbox.peek(1 << 50) is None
+    assert [] == outbox.waiting(1 << 50)
+    assert (1, 1) == outbox.lost()
+
+
+def test_a_tail_that_jumped(outbox: Outbox, words: memoryview) -> None:
+    """Where the tail is above the head, nobody appends what would never be told."""
+    words[H_OUT_TAIL] = 800
+    with pytest.raises(Unsound, match="never be told"):
+        outbox.append(OWNER, b"x")
+
+
+def test_killed_while_it_is_lost(outbox: Outbox, words: memoryview) -> None:
+    """What was lost by somebody who was killed in the middle of that is told, and nothing is wrong with the outbox."""
+    unsent(outbox, b"x")
+    words[H_OUT_LOST] += 1
+    words[H_OUT_CLEAR_TO] = words[H_OUT_HEAD] + WORD
+    assert outbox.told_lost(1)
+    assert ([], True) == (outbox.faults(), outbox.is_empty())
+    assert outbox.append(OWNER, b"y").start == words[H_OUT_CLEAR_TO]

@@ -168,7 +168,7 @@ def test_an_insert_in_a_retired_segment(tables: Tables) -> None:
 def test_a_built_table_has_what_was_put_in(kept: dict[tuple[int, int], int]) -> None:
     """Whatever the hashes, a survivor is in the built table or its number is in `lost`."""
     survivors = [Node(high, low, changed, 0, b"") for (high, low), changed in kept.items()]
-    table, _, count, lost = tables_room._built(survivors, 61)
+    table, _, count, lost = tables_room._built(survivors, 61, 1 << 16)
     rows = [tuple(table[at : at + 3]) for at in range(0, len(table), 5) if table[at]]
     missing = [each.changed for each in survivors if (each.high, each.low, each.changed) not in rows]
     assert (count, len(kept)) == (len(rows), len(rows) + len(missing))
@@ -178,7 +178,7 @@ def test_a_built_table_has_what_was_put_in(kept: dict[tuple[int, int], int]) -> 
 def test_a_small_built_table_loses_the_rest() -> None:
     """A table that is too small for its survivors takes what fits; the highest number of the others is told."""
     survivors = [node(high, changed=high) for high in range(1, 10)]
-    *_, count, lost = tables_room._built(survivors, 5)
+    *_, count, lost = tables_room._built(survivors, 5, 1 << 16)
     assert (5, 9) == (count, lost)
 
 

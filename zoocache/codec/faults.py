@@ -15,7 +15,7 @@ class Undecodable(ZooCacheError, ValueError):
 
 MALFORMED = (
     ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError, struct.error,
-    UnpackException,
+    UnpackException, NotImplementedError,
 )  # fmt: skip
 """What msgpack and the constructors raise at bytes that are no value. All else is no word about the bytes: a signal
 handler may raise its own, a deadline most of all, in the middle of a decoding, and that belongs to the caller."""

@@ -47,6 +47,7 @@ from zoocache.shm.layout import (
     H_FLOORED,
     H_GAPS,
     H_HEARD,
+    NEVER,
 )
 from zoocache.trie import Target, Trie
 
@@ -133,7 +134,7 @@ class Hearing:
         known = self._last[1] if self._last is not None and self._last[0] is trie else None
         next_ones = None if known is None or self._is_store_unknown() else _next_ones(known, heard)
         if known is None or next_ones is None:
-            trie.words[H_GAPS] += 1
+            trie.words[H_GAPS] = (trie.words[H_GAPS] + 1) & NEVER
             self._catch_up(trie, moment)
         elif next_ones:
             what = self._news(trie, next_ones)
@@ -157,7 +158,7 @@ class Hearing:
             if catch.whole:
                 is_done = self._change(trie, known, catch.now, self._news(trie, catch.heard), moment)
             else:
-                words[H_FLOORED] += 1
+                words[H_FLOORED] = (words[H_FLOORED] + 1) & NEVER
                 now = self._after_fork_of_history(start) if catch.forked else catch.now
                 is_done = self._change(trie, known, now, EVERYTHING, moment)
         if is_done:
@@ -190,7 +191,7 @@ class Hearing:
         """What these do to this host, which has done its own already."""
         own = trie.segment.incarnation
         others = [each.message for each in heard if each.message is None or each.message.origin != own]
-        trie.words[H_HEARD] += len(others)
+        trie.words[H_HEARD] = (trie.words[H_HEARD] + len(others)) & NEVER
         return change_of(others) if others else NOTHING
 
     def _change(

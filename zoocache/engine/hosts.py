@@ -81,7 +81,7 @@ class Hosts:
         """
         segment = trie.segment
         owner = segment.slots.owner or segment.claim_slot(wall_ms)
-        end = segment.lock.run(_tell, trie, owner, pack(message), message.kind, targets, wall_ms)
+        end = segment.run(_tell, trie, owner, pack(message), message.kind, targets, wall_ms)
         self._told(trie, message.kind)
         if segment.wake is not None:
             segment.wake.ring()
@@ -110,7 +110,7 @@ class Hosts:
         Raises:
             Busy, Orphaned: as `tell`.
         """
-        end = trie.segment.lock.run(_finish, trie, place, message.kind, targets, wall_ms, sent)
+        end = trie.segment.run(_finish, trie, place, message.kind, targets, wall_ms, sent)
         self._told(trie, message.kind)
         if sent:
             self.behind(trie, self.bus.sent_n)

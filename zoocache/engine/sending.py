@@ -24,7 +24,7 @@ from zoocache.bus.message import paths_of, unpack
 from zoocache.errors import ServerRefused, StorageError
 from zoocache.log import log
 from zoocache.shm import points
-from zoocache.shm.layout import H_BUS_WANT, H_HLC, H_SENT
+from zoocache.shm.layout import H_BUS_WANT, H_HLC, H_SENT, NEVER
 from zoocache.shm.outbox import BEGUN, DONE, UNSENT, Place, Record
 from zoocache.shm.segment import LOCK_FREE
 from zoocache.shm.slots import NOBODY
@@ -112,7 +112,7 @@ class Sending:
     def _send(self, trie: Trie, message: Message) -> None:
         n = self._bus.send(message, paths_of(message))
         words = trie.words
-        words[H_SENT] += 1
+        words[H_SENT] = (words[H_SENT] + 1) & NEVER
         words[H_BUS_WANT] = max(words[H_BUS_WANT], n)
         if points.ARMED:
             points.reach("hosts.sent")

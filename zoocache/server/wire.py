@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from zoocache.server.greeting import Target, check, greeting, socket_for, targets
-from zoocache.server.resp import Incomplete, Reply, first, pack
+from zoocache.server.resp import Garbled, Incomplete, Reply, first, pack
 from zoocache.server.url import Address
 
 if TYPE_CHECKING:
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 _monotonic = time.monotonic
+
+
+def refuse_more(unread: bytes) -> None:
+    """Raise `Garbled` if more has come than the one reply: then nobody knows which of them is the reply."""
+    if unread:
+        raise Garbled("more replies than commands")
 
 
 def _left_s(until_s: float) -> float:
@@ -54,7 +60,9 @@ class Wire:
             self.send(packed, until_s)
         except ConnectionError as broken:
             return self._last_words(broken, until_s)
-        return self.read(until_s)
+        reply = self.read(until_s)
+        refuse_more(self._unread)
+        return reply
 
     def _last_words(self, broken: ConnectionError, until_s: float) -> Reply:
         """What the server said before it closed the connection: that it was sent too much, for one."""

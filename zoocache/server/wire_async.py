@@ -21,7 +21,7 @@ from zoocache.errors import ZooCacheError
 from zoocache.server.greeting import Target, check, greeting, known_targets, socket_for, targets_of
 from zoocache.server.resp import Incomplete, Reply, first, pack
 from zoocache.server.url import Address
-from zoocache.server.wire import CHUNK
+from zoocache.server.wire import CHUNK, refuse_more
 
 if TYPE_CHECKING:
     import ssl
@@ -53,7 +53,9 @@ class AsyncWire:
                 await self._send(packed)
             except ConnectionError as broken:
                 return await self._last_words(broken)
-            return await self._read()
+            reply = await self._read()
+        refuse_more(self._unread)
+        return reply
 
     async def _last_words(self, broken: ConnectionError) -> Reply:
         """As `Wire._last_words`."""

@@ -49,6 +49,7 @@ from zoocache.shm.layout import (
     H_INCARNATION,
     H_INHERITED,
     H_TICKETS,
+    NEVER,
     WORD,
     Layout,
 )
@@ -207,11 +208,12 @@ class Claims:
         return state if words[claim.at + C_TICKET] == claim.ticket else FREE
 
     def needs_heir(self, claim: Claim, up_ms: int, overdue_ms: int) -> bool:
-        """Whether the flight's leader is proved dead, or has been at it for longer than `overdue_ms`."""
+        """Whether the flight's leader is proved dead, or has been at it for longer than `overdue_ms`; a beginning that
+        far ahead is none, and nobody waits for it to come."""
         words = self._words
         if self.state(claim) != RUNNING:
             return False
-        overdue = up_ms - words[claim.at + C_SINCE_MS] > overdue_ms
+        overdue = abs(up_ms - words[claim.at + C_SINCE_MS]) > overdue_ms
         return overdue or self._slots.is_dead(words[claim.at + C_OWNER])
 
     def inherit(self, claim: Claim, up_ms: int, overdue_ms: int) -> bool:
@@ -221,7 +223,7 @@ class Claims:
         words = self._words
         words[claim.at + C_SINCE_MS] = up_ms
         words[claim.at + C_OWNER] = self._slots.owner
-        words[H_INHERITED] += 1
+        words[H_INHERITED] = (words[H_INHERITED] + 1) & NEVER
         if points.ARMED:
             points.reach("claim.inherited")
         return True

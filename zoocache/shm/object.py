@@ -44,7 +44,7 @@ was computed there looks again before, and finds out."""
 
 _COUNTERS = (
     at.H_SEQ, at.H_GEN, at.H_INSERTS, at.H_TICKETS, at.H_HLC, at.H_OUT_HEAD, at.H_OUT_TAIL, at.H_OUT_CLEAR_TO,
-    at.H_OUT_LOST,
+    at.H_OUT_LOST, at.H_UNSENT_TO,
 )  # fmt: skip
 _FAR = 2**63
 """No counter ever gets there; one that has would soon be beyond a word."""

@@ -136,6 +136,8 @@ class Outbox:
         words, length = self._words, len(payload)
         size = (_HEAD_BYTES + length + WORD - 1) & -WORD
         start, lost = words[H_OUT_HEAD], words[H_OUT_CLEAR_TO]
+        if words[H_OUT_TAIL] > start:
+            raise Unsound("the tail is above the head: what is appended would never be told")
         start = max(start, lost)
         if start + size - max(words[H_OUT_TAIL], lost) > self._capacity:
             start = self.lose()
@@ -236,6 +238,7 @@ class Outbox:
         words = self._words
         if words[H_OUT_LOST] != lost:
             return False
+        words[H_OUT_HEAD] = max(words[H_OUT_HEAD], words[H_OUT_CLEAR_TO])  # whoever lost it may have been killed before
         words[H_OUT_TAIL] = max(words[H_OUT_TAIL], words[H_OUT_CLEAR_TO])
         self.settle()
         return True
@@ -261,6 +264,8 @@ class Outbox:
         """
         position = self._first()
         head = self._words[H_OUT_HEAD]
+        if head - position > self._capacity:  # or the same records would come round again and again
+            raise Unsound(f"from {position} to {head} is more than it holds")
         while position < head:
             found = self._record(position, head)
             yield found

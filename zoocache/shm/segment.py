@@ -30,6 +30,7 @@ from zoocache.shm.lock import DEFAULT_TIMEOUT_S, Lock
 from zoocache.shm.object import (
     CURRENT_S,
     allocate,
+    is_sound_header,
     map_object,
     open_gate,
     open_object,
@@ -39,7 +40,7 @@ from zoocache.shm.object import (
     unlink_semaphore,
     write_header,
 )
-from zoocache.shm.outbox import Outbox
+from zoocache.shm.outbox import Outbox, Unsound
 from zoocache.shm.slots import Slots
 from zoocache.shm.tables import Tables
 from zoocache.shm.wake import Wake
@@ -107,8 +108,34 @@ class Segment:
             Busy: another process kept the lock beyond the time-out.
             Orphaned: the segment was retired.
         """
-        result: T = self.lock.run(self._checked, action, args)
+        result: T = self.run(self._checked, action, args)
         return result
+
+    def run(self, action: Callable[..., T], *args: Any) -> T:
+        """Call `action(*args)` under the write lock. The action itself insists on currency, first thing.
+
+        Whoever can write to the object may scribble over it. A counter that leaves its word, or a record that is none,
+        shows it here; then the header tells whether that is what happened, or something else raised (a signal handler).
+
+        Raises:
+            Busy: another process kept the lock beyond the time-out.
+            Orphaned: the segment was retired, or is damaged.
+        """
+        try:
+            return self.lock.run(action, *args)
+        except (ValueError, IndexError, OverflowError, Unsound):
+            self._insist_on_sanity()
+            raise
+
+    def _insist_on_sanity(self) -> None:
+        """Give a damaged segment up.
+
+        Raises:
+            Orphaned: it is damaged.
+        """
+        if not is_sound_header(self.words[: at.HEADER_WORDS].tolist(), self.layout.size):
+            log.warning("zoocache: segment %s is damaged while in use; it is replaced", self.name)
+            self._give_up()
 
     def is_still_current(self) -> bool:
         """`is_current`, asked at most every CURRENT_S: a burst of writes does not ask the kernel each time."""
@@ -122,7 +149,11 @@ class Segment:
 
     def try_write(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
         """As `write`, but give up at once, with (False, None), if the lock is taken."""
-        return self.lock.try_run(self._checked, action, args)
+        try:
+            return self.lock.try_run(self._checked, action, args)
+        except (ValueError, IndexError, OverflowError, Unsound):
+            self._insist_on_sanity()
+            raise
 
     def _checked(self, action: Callable[..., T], args: tuple[Any, ...]) -> T:
         if not self.is_still_current():

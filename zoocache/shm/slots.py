@@ -30,6 +30,9 @@ from zoocache.shm.layout import (
 
 NOBODY = 0
 
+_EPOCHS = 1 << 48
+"""What fits into a word beside the number of the slot."""
+
 
 class Process(NamedTuple):
     """What a slot tells of its owner: counters as of `seen_ms` (up_ms), `started_ms` by the wall clock."""
@@ -75,14 +78,14 @@ class Slots:
             return NOBODY
         words = self._words
         self._at = at = self._index(index)
-        words[at + S_EPOCH] += 1
+        words[at + S_EPOCH] = epoch = (words[at + S_EPOCH] + 1) % _EPOCHS
         words[at + S_STARTED_MS] = wall_ms
         for counter in (S_HITS, S_MISSES, S_FILLS, S_SEEN_MS):
             words[at + counter] = 0
         words[at + S_PID] = os.getpid()
         if points.ARMED:
             points.reach("slot.named")
-        self.owner = words[at + S_EPOCH] << 16 | index
+        self.owner = epoch << 16 | index
         return self.owner
 
     def _candidates(self) -> Iterator[int]:

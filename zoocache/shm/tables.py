@@ -165,9 +165,14 @@ class Tables:
         arena = self._arenas_at[active]
         for at in range(0, len(table), NODE_WORDS):
             if table[at]:
-                offset, length = table[at + N_TEXT] >> 16, table[at + N_TEXT] & 0xFFFF
-                text = bytes(self._bytes[arena + offset : arena + offset + length])
+                text = self._text(arena, table[at + N_TEXT])
                 yield Node(table[at], table[at + N_LOW], table[at + N_CHANGED], table[at + N_AT], text)
+
+    def _text(self, arena: int, where: int) -> bytes:
+        """A node's text; none where the word is damaged: texts are for people."""
+        offset, length = where >> 16, where & 0xFFFF
+        is_inside = offset + length <= self.layout.arena
+        return bytes(self._bytes[arena + offset : arena + offset + length]) if is_inside else b""
 
     def copied(self) -> list[Node] | None:
         """The nodes of the active table, copied out without the lock, for who only looks: one that is being changed
@@ -189,7 +194,7 @@ class Tables:
         """
         words = self._words
         scratch = (words[H_GEN] & 1) ^ 1
-        table, texts, count, lost = _built(survivors, self._capacity)
+        table, texts, count, lost = _built(survivors, self._capacity, self.layout.arena)
         base = self._tables_at[scratch]
         words[base : base + len(table)] = memoryview(table)
         start = self._arenas_at[scratch]
@@ -208,8 +213,9 @@ class Tables:
         self.end_inserts()
 
 
-def _built(survivors: Iterable[Node], capacity: int) -> tuple[array[int], bytearray, int, int]:
-    """A table in private memory: its words, its texts, how many nodes, the highest `changed` that found no slot."""
+def _built(survivors: Iterable[Node], capacity: int, arena: int) -> tuple[array[int], bytearray, int, int]:
+    """A table in private memory: its words, its texts, how many nodes, the highest `changed` that found no slot. Where
+    words are damaged, texts may lie over one another and be too long together: some nodes lose theirs."""
     table = array("Q", bytes(capacity * NODE_WORDS * 8))
     texts = bytearray()
     count = lost = 0
@@ -218,10 +224,11 @@ def _built(survivors: Iterable[Node], capacity: int) -> tuple[array[int], bytear
         if at == MISSING:
             lost = max(lost, node.changed)
             continue
+        text = node.text if len(texts) + len(node.text) <= arena else b""
         table[at : at + NODE_WORDS] = array(
-            "Q", (node.high, node.low, node.changed, node.at, len(texts) << 16 | len(node.text))
+            "Q", (node.high, node.low, node.changed, node.at, len(texts) << 16 | len(text))
         )
-        texts += node.text
+        texts += text
         count += 1
     return table, texts, count, lost
 

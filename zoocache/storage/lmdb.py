@@ -110,7 +110,7 @@ class LmdbStore:
         access = self._access
         attached = access.here()
         try:
-            return lmdb_numbers.stamp(attached.numbers.begin())
+            return _stamp(attached)
         except (lmdb.Error, Damaged) as error:
             access.recover(error, attached)
             return access.read(_stamp)
@@ -303,7 +303,10 @@ class LmdbStore:
 
 
 def _stamp(attached: Attached) -> Stamp:
-    return lmdb_numbers.stamp(attached.numbers.begin())
+    taken = lmdb_numbers.stamp(attached.numbers.begin())
+    if taken.epoch != attached.epoch:
+        raise Damaged("the numbers say that they are of another environment")
+    return taken
 
 
 def _position(attached: Attached) -> tuple[int, int, bytes] | None:

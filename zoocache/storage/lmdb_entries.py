@@ -145,7 +145,7 @@ def read_own(txn: Any) -> tuple[int, int, int]:
 def count_on(txn: Any, lives: int = 0, evicted: int = 0) -> None:
     """Add to what the table knows of itself."""
     epoch, lives_before, evicted_before = read_own(txn)
-    txn.put(OWN, pack_own(epoch, lives_before + lives, evicted_before + evicted))
+    txn.put(OWN, pack_own(epoch, max(0, lives_before + lives), evicted_before + evicted))
 
 
 def count(txn: Any) -> int:

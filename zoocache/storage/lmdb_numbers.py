@@ -88,8 +88,8 @@ class Sight:
 def read_own(txn: Any) -> tuple[int, int, int]:
     """Epoch, n and floor."""
     found = own(txn.get(OWN))
-    if found is None:
-        raise Damaged("the record of the numbers cannot be read")
+    if found is None or found[2] > found[1]:
+        raise Damaged("the record of the numbers cannot be read, or its floor is above its n")
     return found
 
 

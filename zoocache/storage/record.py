@@ -44,6 +44,9 @@ FORMAT = b"zooLMDB1"
 NEVER = (1 << 64) - 1
 """The number of a path whose number cannot be read: above every stamp."""
 
+_FAR = 1 << 63
+"""No counter ever gets there; one that has would soon be beyond its word."""
+
 _HEAD = Struct("<HHIQQQQ")
 _AGES = Struct("<QQQQQ")
 _LIFE = Struct("<QQQQ")
@@ -171,7 +174,8 @@ def own(record: Bytes | None) -> tuple[int, int, int] | None:
     if record is None or len(record) != _OWN_SIZE:
         return None
     format_, epoch, first, second = _OWN.unpack(record)
-    return (epoch, first, second) if format_ == FORMAT else None
+    is_sound = format_ == FORMAT and first < _FAR and second < _FAR
+    return (epoch, first, second) if is_sound else None
 
 
 def pack_position(epoch: int, n: int, mark: bytes) -> bytes:
