@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stress import bench, churn, herd, killer, partition, reboot, storm
+from stress import bench, churn, herd, killer, partition, proof, reboot, storm
 from stress.mutants import MUTANTS
 from stress.run import Leaked, Options
 
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if chosen.name == "bench":
             return bench.main(chosen.quick, chosen.write, chosen.only)
+        if chosen.name == "history":
+            return 0 if proof.main(chosen.file) else 1
         return _run(chosen)
     except KeyboardInterrupt:
         print("\ninterrupted")
@@ -68,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
         add = _add_options_of_hosts if name == ON_HOSTS else _add_options
         add(programs.add_parser(name, help=about, description=about))
+    judge = programs.add_parser("history", help="judge again what a run with --history kept")
+    judge.add_argument("file", type=Path)
     measure = programs.add_parser("bench", help="how fast it is, beside other caches")
     measure.add_argument("--quick", action="store_true", help="a rough look in less time")
     measure.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page of documents")
@@ -89,6 +93,7 @@ def _add_options(
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of all chance (default: any)")
     parser.add_argument("--storage", choices=storages, default="memory")
     parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits of time, for slow machines")
+    parser.add_argument("--history", metavar="DIRECTORY", default="", help="keep all events in a file there")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="plant this fault: the run must fail")
 
 

@@ -6,7 +6,7 @@
     truth       the true version of each key; written by the one thread that owns the key
     finished    the version of each key that the last finished invalidation was for; by the same thread
     cells       words of the program's own, so many for each place
-    rings       one for each lane: its last events, see events.py
+    rings       one for each lane: its last events, see events.py; and one for the supervisor
 
 Native aligned u64, one store a word, so none is ever torn; a word has one writer, so none is lost. A process that is
 killed leaves its words behind, the last events too. Whoever reads `finished` before it reads the cache, and `truth`
@@ -87,7 +87,7 @@ class Board:
         lanes = shape.slots * shape.lanes
         sizes = (
             CONTROL_WORDS, shape.slots * SLOT_WORDS, lanes * LANE_WORDS, shape.keys, shape.keys,
-            shape.slots * shape.cells, lanes * RING_WORDS,
+            shape.slots * shape.cells, (lanes + 1) * RING_WORDS,
         )  # fmt: skip
         with open(path, "w+b") as file:
             os.posix_fallocate(file.fileno(), 0, sum(sizes) * WORD)
@@ -114,7 +114,11 @@ class Board:
     def ring(self, slot: int, lane: int) -> Ring:
         """The last events of a thread."""
         start = (slot * self.shape.lanes + lane) * RING_WORDS
-        return Ring(self._rings[start : start + RING_WORDS])
+        return Ring(self._rings[start : start + RING_WORDS], slot, lane)
+
+    def own_ring(self) -> Ring:
+        """The last events of the supervisor."""
+        return self.ring(self.shape.slots, 0)
 
     def rings(self) -> list[Ring]:
         """The last events of all threads of all places."""

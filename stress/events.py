@@ -1,8 +1,17 @@
-"""Events: what each thread did last, kept in rings on the board, so that the dead tell their part too.
+"""Events: what each thread did, kept in rings on the board, so that the dead tell their part too.
 
-An event is EVENT_WORDS words: start, end (monotonic nanoseconds, one clock for the host), kind, key, tag, version,
-finished, process << 8 | lane. A ring is a count and the places of the last RING_EVENTS events; the count moves last,
-so an event that was cut short by a kill is not in the ring.
+An event is EVENT_WORDS words:
+
+    start, end     monotonic nanoseconds, one clock for the machine
+    kind           index into KINDS, | way << 8: by which of its ways a program read
+    key, tag       by number, or NONE
+    version        what was read or written
+    finished       what was finished for the key before a read began
+    filled         when the fill of what was read had seen the truth; 0: that is not known
+    who            process << 24 | slot << 8 | lane
+
+A ring is a count and the places of the last RING_EVENTS events; the count moves last, so an event that was cut short
+by a kill is not in the ring: who is killed loses at most the event that he was about to note.
 """
 
 from __future__ import annotations
@@ -10,16 +19,19 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import NamedTuple
 
-RING_EVENTS = 2048
-EVENT_WORDS = 8
+RING_EVENTS = 8192
+EVENT_WORDS = 9
 RING_WORDS = 1 + RING_EVENTS * EVENT_WORDS
 
 NONE = 2**64 - 1
 """A word that says nothing: an event of all keys, or of no tag."""
 
-KINDS = ("read", "raised", "begun", "invalidate", "set", "delete", "clear", "prune", "visitors", "drop", "busy")
+KINDS = (
+    "read", "raised", "begun", "invalidate", "set", "delete", "clear", "prune", "visitors", "drop", "busy", "settled",
+)  # fmt: skip
 """What an event can be; it is kept as its index."""
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 
@@ -33,50 +45,92 @@ class Event(NamedTuple):
         key, tag: by number; NONE where there is none, or it was for all.
         version: what was read or written.
         finished: what was finished for the key before it began.
-        process, lane: who.
+        filled_ns: when the fill of what was read had seen the truth; 0: that is not known.
+        way: how it was read, by number; of a drop: what was dropped.
+        process, slot, lane: who.
     """
 
     start_ns: int
     end_ns: int
     kind: str
-    key: int
-    tag: int
-    version: int
-    finished: int
-    process: int
-    lane: int
+    key: int = NONE
+    tag: int = NONE
+    version: int = 0
+    finished: int = 0
+    filled_ns: int = 0
+    way: int = 0
+    process: int = 0
+    slot: int = 0
+    lane: int = 0
 
 
 class Ring:
-    """The last events of one thread, which alone writes them."""
+    """The last events of one thread, which alone writes them.
 
-    __slots__ = ("_count", "_words")
+    Args:
+        words: of the board.
+        slot, lane: whose it is.
+    """
 
-    def __init__(self, words: memoryview) -> None:
+    __slots__ = ("_count", "_who", "_words")
+
+    def __init__(self, words: memoryview, slot: int, lane: int) -> None:
         self._words = words
         self._count = words[0]
+        self._who = slot << 8 | lane
 
     def note(
         self, kind: str, key: int, start_ns: int, end_ns: int, *, tag: int = NONE, version: int = 0, finished: int = 0,
-        lane: int = 0,
+        filled_ns: int = 0, way: int = 0,
     ) -> None:  # fmt: skip
         """Keep an event, in place of the oldest one."""
         at = 1 + self._count % RING_EVENTS * EVENT_WORDS
-        self._words[at : at + EVENT_WORDS] = array(
-            "Q", (start_ns, end_ns, _NUMBERS[kind], key, tag, version, finished, os.getpid() << 8 | lane)
-        )
+        self._words[at : at + EVENT_WORDS] = array("Q", (
+            start_ns, end_ns, _NUMBERS[kind] | way << 8, key, tag, version, finished, filled_ns,
+            os.getpid() << 24 | self._who,
+        ))  # fmt: skip
         self._count += 1
         self._words[0] = self._count
 
     def events(self) -> list[Event]:
-        """What it holds, the oldest first, as far as it is not being written over."""
-        count = self._words[0]
-        places = range(max(0, count - RING_EVENTS), count)
-        return [self._event(1 + place % RING_EVENTS * EVENT_WORDS) for place in places]
+        """What it holds, the oldest first."""
+        return events_of(self.since(0)[0])
 
-    def _event(self, at: int) -> Event:
-        start, end, kind, key, tag, version, finished, who = self._words[at : at + EVENT_WORDS]
-        return Event(start, end, KINDS[kind % len(KINDS)], key, tag, version, finished, who >> 8, who & 0xFF)
+    def since(self, seen: int) -> tuple[list[int], int]:
+        """What was noted after an earlier look, as far as it has not been written over.
+
+        Args:
+            seen: how many events there had been, then.
+
+        Returns:
+            The words of the events, the oldest first; and how many there have been now.
+        """
+        words = self._words
+        count = words[0]
+        first = max(seen, count - RING_EVENTS)
+        found = list(chain.from_iterable(words[start:end].tolist() for start, end in _places(first, count)))
+        spoilt = words[0] - RING_EVENTS + 1  # all before may have been written over meanwhile
+        return (found if spoilt <= first else found[(spoilt - first) * EVENT_WORDS :]), count
+
+
+def _places(first: int, count: int) -> list[tuple[int, int]]:
+    """Where the events from the `first` to before the `count`-th are, in one piece or two."""
+    start, end = first % RING_EVENTS, count % RING_EVENTS
+    if first == count:
+        return []
+    pieces = [(start, end)] if start < end else [(start, RING_EVENTS), (0, end)]
+    return [(1 + low * EVENT_WORDS, 1 + high * EVENT_WORDS) for low, high in pieces]
+
+
+def events_of(words: list[int]) -> list[Event]:
+    """The events whose words these are."""
+    return [
+        Event(start, end, KINDS[(kind & 0xFF) % len(KINDS)], key, tag, version, finished, filled, kind >> 8, who >> 24,
+              who >> 8 & 0xFFFF, who & 0xFF)
+        for start, end, kind, key, tag, version, finished, filled, who in zip(
+            *(words[place::EVENT_WORDS] for place in range(EVENT_WORDS)), strict=True
+        )
+    ]  # fmt: skip
 
 
 def told(rings: Iterable[Ring], wanted: Callable[[Event], bool], last: int, tags: list[str]) -> str:
@@ -88,9 +142,13 @@ def told(rings: Iterable[Ring], wanted: Callable[[Event], bool], last: int, tags
         last: how many.
         tags: their names, by number.
     """
-    events = sorted((each for ring in rings for each in ring.events() if wanted(each)), key=lambda each: each.end_ns)
-    events = events[-last:]
-    zero_ns = events[0].start_ns if events else 0
+    events = [each for ring in rings for each in ring.events() if wanted(each)]
+    shown = sorted(events, key=lambda each: each.end_ns)[-last:]
+    return lines(shown, tags, shown[0].start_ns if shown else 0)
+
+
+def lines(events: Iterable[Event], tags: list[str], zero_ns: int) -> str:
+    """Events, one a line, with their times since a moment."""
     return "\n".join(_line(event, zero_ns, tags) for event in events)
 
 
@@ -98,7 +156,9 @@ def _line(event: Event, zero_ns: int, tags: list[str]) -> str:
     start_ms, end_ms = (event.start_ns - zero_ns) / 1e6, (event.end_ns - zero_ns) / 1e6
     key = "all" if event.key == NONE else event.key
     tag = f" {tags[event.tag]}" if event.tag < len(tags) else ""
+    way = f"/{event.way}" if event.way else ""
+    filled = f", filled at {(event.filled_ns - zero_ns) / 1e6:.3f} ms" if event.filled_ns else ""
     return (
-        f"    {start_ms:10.3f} … {end_ms:10.3f} ms  process {event.process} lane {event.lane}  {event.kind:<10} "
-        f"key {key} version {event.version} (finished before: {event.finished}){tag}"
+        f"    {start_ms:10.3f} … {end_ms:10.3f} ms  process {event.process} lane {event.lane}  {event.kind + way:<10} "
+        f"key {key} version {event.version} (finished before: {event.finished}{filled}){tag}"
     )

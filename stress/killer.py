@@ -16,6 +16,7 @@ from collections import Counter
 from stress import tree
 from stress.board import Shape
 from stress.fleet import Departure, Fleet, Member
+from stress.proof import proven
 from stress.run import Options, Run, opened
 from stress.storm import LANES, Watch, conclude, leave, read_all, work
 from zoocache.shm import points
@@ -145,7 +146,7 @@ class Malice:
 def main(options: Options) -> bool:
     """Run killer; whether all promises held."""
     shape = Shape(options.processes, LANES, tree.KEYS)
-    with opened(options, shape, FLIGHT_TIMEOUT_S) as run:
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, proven(run) as proof:
         fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
         malice = Malice(run, fleet)
         try:
@@ -156,6 +157,7 @@ def main(options: Options) -> bool:
         finally:
             fleet.end()
         _tell(run, malice)
+        proof.end()
         return conclude(run, lambda: read_all(run))
 
 

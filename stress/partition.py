@@ -32,9 +32,11 @@ from stress.board import (
     L_WRITES,
     Shape,
 )
+from stress.events import NONE
 from stress.faults import Faults
 from stress.fleet import Departure, Fleet
 from stress.hosts import MOST_HOSTS, Hosts
+from stress.proof import proven
 from stress.reading import Reader
 from stress.run import Lane, Options, Run, opened
 from stress.storm import Watch, leave, stuck
@@ -201,7 +203,7 @@ def main(options: Options) -> bool:
     if options.storage != "redis" and not options.bus:
         raise SystemExit("--no-bus: without a bus only hosts that share a Redis have to do with each other")
     shape = Shape(options.hosts * options.processes, LANES, tree.KEYS, cells=LANES)
-    with opened(options, shape, FLIGHT_TIMEOUT_S) as run:
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, proven(run) as proof:
         hosts = Hosts(run)
         fleet = Fleet(run.board, lambda slot: work(run, hosts, slot), run.directory)
         try:
@@ -210,6 +212,7 @@ def main(options: Options) -> bool:
             play.disarm()
             leave(run, fleet)
             play.tell()
+            proof.end()
             _conclude(run, hosts, fleet)
         finally:
             fleet.end()
@@ -224,6 +227,7 @@ class Play:
         self._run, self._hosts, self._fleet = run, hosts, fleet
         self._faults = Faults(run, hosts, fleet)
         self._watch = Watch(run)
+        self._ring = run.board.own_ring()
         self._chance = run.chance("rounds")
         self._rounds = 0
         self._longest_settling_s = 0.0
@@ -240,6 +244,7 @@ class Play:
             self._set(REST)
             self._come_to("not everybody comes to rest", READY_S)
             self._settle()
+            self._ring.note("settled", NONE, time.monotonic_ns(), time.monotonic_ns())
             self._set(CHECK)
             self._come_to("checks do not come to their end", READY_S)
 

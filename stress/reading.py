@@ -11,7 +11,7 @@ import zoocache
 from stress import oracle, tree
 from stress.board import L_BUSY, L_HITS, L_LONGEST_HIT_NS, L_RAISED, L_READS, L_SINCE_NS
 from stress.run import Lane
-from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Planned, Way, quietly, refreshed
+from stress.ways import ASYNC_WAYS, BY_NAME, PART, WAY_NUMBERS, WAYS, Planned, Way, quietly, refreshed
 
 TASKS = 3
 """Tasks of a process that read at the same time."""
@@ -79,7 +79,7 @@ class Reader:
                 raise
             self.lane.counters[L_BUSY] += 1
         else:
-            self._judge(reading, found, keys, start_ns)
+            self._judge(reading, found, way, keys, start_ns)
         self.lane.counters[L_SINCE_NS] = 0
 
     async def read_async(self, way: Way, key: int) -> None:
@@ -91,7 +91,7 @@ class Reader:
         except (Planned, zoocache.FillFailed) as error:
             self._raised(error, key, start_ns)
         else:
-            self._judge(reading, found, keys, start_ns)
+            self._judge(reading, found, way, keys, start_ns)
 
     def hit(self) -> None:
         """Measure a hit that has nobody to wait for; a fill does not count, nor what was stopped meanwhile."""
@@ -106,18 +106,17 @@ class Reader:
         lane = self.lane
         lane.counters[L_READS] += 1
         lane.counters[L_RAISED] += 1
-        lane.ring.note("raised", key, start_ns, time.monotonic_ns(), lane=lane.number)
+        lane.ring.note("raised", key, start_ns, time.monotonic_ns())
         if Planned.__name__ not in f"{type(error).__name__} {error}":  # one FillFailed may be the reason of another
             raise error
 
-    def _judge(self, reading: oracle.Reading, found: Any, keys: tuple[int, ...], start_ns: int) -> None:
+    def _judge(self, reading: oracle.Reading, found: Any, way: Way, keys: tuple[int, ...], start_ns: int) -> None:
         end_ns = time.monotonic_ns()
-        lane, counters = self.lane, self.lane.counters
+        counters = self.lane.counters
         counters[L_READS] += 1
         if found is None and keys[0] in tree.NAME_KEYS:
             return
-        for key, version, least in zip(keys, found[2::2], reading.least, strict=False):
-            lane.ring.note("read", key, start_ns, end_ns, version=version, finished=least, lane=lane.number)
+        self._note(reading, found, way, keys, (start_ns, end_ns))
         try:
             reading.judge(found)
         except oracle.Wrong as wrong:
@@ -126,6 +125,18 @@ class Reader:
             counters[L_HITS] += 1
         if self._spoils and isinstance(found, list):
             found.append(-1)  # a caller's own copy: nobody else may ever see this
+
+    def _note(
+        self, reading: oracle.Reading, found: Any, way: Way, keys: tuple[int, ...], span_ns: tuple[int, int]
+    ) -> None:  # fmt: skip
+        """One event for each key that was read; the first of them is the call's own. When a name was set is told by
+        whoever set it: the moment in the testimony is from before, and no fill saw it."""
+        filled_ns, number = (0 if way is BY_NAME else found[0]), WAY_NUMBERS.get(way.call, PART)
+        for key, version, least in zip(keys, found[2::2], reading.least, strict=False):
+            self.lane.ring.note(
+                "read", key, *span_ns, version=version, finished=least, filled_ns=filled_ns, way=number
+            )  # fmt: skip
+            number = PART
 
     def _report(self, wrong: oracle.Wrong, keys: tuple[int, ...]) -> None:
         run, lane = self.lane.run, self.lane

@@ -42,6 +42,7 @@ class Options:
         mutant: the fault to plant into the library; "" for none.
         hosts: of partition; `processes` is how many each of them has.
         bus: of partition: whether the hosts hear each other.
+        history: a directory in which all events are kept; "" for none.
     """
 
     processes: int
@@ -52,6 +53,7 @@ class Options:
     mutant: str = ""
     hosts: int = 1
     bus: bool = True
+    history: str = ""
 
 
 class Run:

@@ -24,6 +24,7 @@ from stress.board import (
     Shape,
 )
 from stress.fleet import Fleet
+from stress.proof import proven
 from stress.reading import Looper, Reader
 from stress.run import Lane, Options, Run, opened
 from stress.threads import run_together
@@ -55,8 +56,9 @@ def work(run: Run, slot: int) -> None:
 
 def main(options: Options) -> bool:
     """Run storm; whether all promises held."""
-    with opened(options, Shape(options.processes, LANES, tree.KEYS), FLIGHT_TIMEOUT_S) as run:
+    with opened(options, Shape(options.processes, LANES, tree.KEYS), FLIGHT_TIMEOUT_S) as run, proven(run) as proof:
         have_done(run, work, Watch(run))
+        proof.end()
         return conclude(run, lambda: read_all(run))
 
 

@@ -44,6 +44,17 @@ def ancestors(key: int) -> list[str]:
     return [":".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
+def reached_by(kind: str, key: int, tag: int) -> list[int]:
+    """The keys that a mutation overtakes, as an event tells of it: by its kind, its key and its tag. An invalidation
+    of several tags has an event for each key, and its tag is the key's own."""
+    if kind == "clear":
+        return list(range(KEYS))
+    if kind == "invalidate" and (tag < len(TAGS) or key < KEYS):
+        name = TAGS[tag] if tag < len(TAGS) else own_tag(key)
+        return [each for each in range(KEYS) if is_below(each, name)]
+    return [key] if key < KEYS else []
+
+
 def is_below(key: int, tag: str) -> bool:
     """Whether an invalidation of the tag reaches the key."""
     return f"{own_tag(key)}:".startswith(f"{tag}:")

@@ -23,6 +23,7 @@ Testimony = tuple[int, ...]
 
 DAWDLES_S = (0.0, 0.0, 0.0, 0.0, 0.0002, 0.001, 0.003)
 RAISES = 0.01
+MAX_AGE_S = 0.3
 
 
 class Planned(Exception):
@@ -99,7 +100,7 @@ def both(key: int) -> Testimony:
     return testimony
 
 
-@cacheable(deps=lambda key: [own_tag(key)], ttl=0.04, max_age=0.3)
+@cacheable(deps=lambda key: [own_tag(key)], ttl=0.04, max_age=MAX_AGE_S)
 def briefly(key: int) -> Testimony:
     """Expires again and again; reads extend it, but not for long."""
     testimony = _testify(key)
@@ -175,6 +176,14 @@ WAYS = [
 ]  # fmt: skip
 BY_NAME = Way(by_name)
 ASYNC_WAYS = [Way(plainly_async), Way(inside_async)]
+
+PART = 0
+"""In place of a way's number: what was read together with the key of the call."""
+WAY_NUMBERS = {way.call: number for number, way in enumerate([*WAYS, BY_NAME, *ASYNC_WAYS], PART + 1)}
+"""The ways, as events name them."""
+OWN_FILL = frozenset(WAY_NUMBERS[call] for call in (plainly, lately, both, briefly, openly, plainly_async))
+"""Those whose own fill sees the truth; what the others bring may come from an inner call's entry, which is older."""
+OLDEST_NS = {WAY_NUMBERS[briefly]: int(MAX_AGE_S * 1e9)}
 
 COUNTED = [plainly, lately, inside, deep_inside, both, briefly, openly, plainly_async, inside_async]
 """The cached functions, for their counters."""

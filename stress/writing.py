@@ -16,7 +16,7 @@ from stress import tree
 from stress.board import L_BUSY, L_FILLS, L_LONGEST_WRITE_NS, L_SINCE_NS, L_WRITES
 from stress.events import NONE
 from stress.run import Lane
-from stress.ways import COUNTED, name_of
+from stress.ways import COUNTED, WAY_NUMBERS, name_of
 
 PACES_S = (0.0, 0.0, 0.001, 0.004)
 """Pauses between two writes: without any, nothing would ever be hit."""
@@ -37,12 +37,14 @@ class Write(NamedTuple):
         keys: of which the truth changes with it.
         tag: that it is about; "" for none of the tree's.
         action: called with the new versions of the keys, in their order.
+        call: the key and the way of the one call that it is about, if it is.
     """
 
     kind: str
     keys: Sequence[int]
     tag: str
     action: Callable[[list[int]], object]
+    call: tuple[int, int] = (NONE, 0)
 
 
 class Writer:
@@ -96,11 +98,12 @@ class Writer:
         """Change the truth, do it, and finish it; what gave up is not finished."""
         lane, truth = self.lane, self.lane.run.board.truth
         versions = [truth[key] + 1 for key in write.keys]
+        begun_ns = time.monotonic_ns()
         for key, version in zip(write.keys, versions, strict=True):
             truth[key] = version
         stops, stopped_ns, start_ns = lane.stops(), lane.others_stopped_ns(), time.monotonic_ns()
         lane.counters[L_SINCE_NS] = start_ns
-        self._note("begun", write, versions, start_ns, start_ns)
+        self._note("begun", write, versions, begun_ns, start_ns)
         try:
             write.action(versions)
         except self.gives_up:
@@ -133,8 +136,9 @@ class Writer:
 
     def _note(self, kind: str, write: Write, versions: list[int], start_ns: int, end_ns: int) -> None:
         tag = tree.TAG_NUMBERS.get(write.tag, NONE)
-        for key, version in zip(write.keys or (NONE,), versions or (0,), strict=True):
-            self.lane.ring.note(kind, key, start_ns, end_ns, tag=tag, version=version, lane=self.lane.number)
+        call, way = write.call
+        for key, version in zip(write.keys or (call,), versions or (0,), strict=True):
+            self.lane.ring.note(kind, key, start_ns, end_ns, tag=tag, version=version, way=way)
 
     # What is written. Each choice is one Write.
 
@@ -169,7 +173,8 @@ class Writer:
 
     def _drop_call(self) -> Write:
         function, key = self._chance.choice(COUNTED), self._chance.choice(tree.ANIMAL_KEYS)
-        return Write("drop", (), "", lambda _: function.invalidate_call(key))
+        call = key, WAY_NUMBERS[function]
+        return Write("drop", (), "", lambda _: function.invalidate_call(key), call)
 
     def _name(self) -> Write:
         if not self._names:

@@ -19,14 +19,21 @@ UNTIL_CAUGHT = ("--processes", "3", "--seconds", "40", "--slack", "5")
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])
-def test_storm_holds(storage: str, stress: Stress) -> None:
-    """Readers and writers of several processes: nothing stale, and a clean segment at the end."""
-    ended = stress("storm", "--seed", "1", "--storage", storage, *SHORT)
+def test_storm_holds(storage: str, stress: Stress, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Readers and writers of several processes: nothing stale, all that was read explained, and a clean segment at the
+    end; the history that was kept is judged in the same way."""
+    kept = tmp_path_factory.mktemp("history")
+    ended = stress("storm", "--seed", "1", "--storage", storage, "--history", str(kept), *SHORT)
     assert 0 == ended.status, ended.said
     assert "storm: every promise held (seed 1)" in ended.said
     reads, hits = map(int, re.findall(r"(\d+) reads, (\d+) of them hits", ended.said)[0])
     assert reads > hits > 0
     assert " 0 faults" in ended.said
+    (judged,) = re.findall(r"history: (\d+) reads judged, 0 of them unexplained\n", ended.said)
+    assert int(judged) > reads / 2
+    again = stress("history", str(next(kept.iterdir())))
+    assert 0 == again.status, again.said
+    assert f" {judged} reads, 0 faults;" in again.said
 
 
 def test_an_interrupted_run_leaves_nothing_behind(children: Children, prefix: str, tmp_path: Path) -> None:
@@ -57,5 +64,6 @@ def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
     )  # fmt: skip
     assert report is not None, ended.said
     assert int(report[2]) < int(report[3])
-    assert re.search(rf"process \d+ lane \d  read +key {report[1]} version {report[2]} ", report[4])
+    assert re.search(rf"process \d+ lane \d  read\S* +key {report[1]} version {report[2]} ", report[4])
     assert "storm: BROKEN (seed 2)" in ended.said
+    assert re.search(r"HISTORY, seed 2: (FRESH|VERSION): ", ended.said)

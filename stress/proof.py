@@ -1,0 +1,189 @@
+"""The proof of a run: a process that reads the events of all threads as they come, and has the checker judge them.
+
+Whoever notes an event does so a moment after it ended. So the reads are judged one look later, by all that was noted
+until then; after the run, the last of them. With `--history DIRECTORY` the events are also kept in a file there, which
+`python -m stress history FILE` judges again:
+
+    one line    JSON: the program, the seed, how many slots a host has
+    the rest    the events, EVENT_WORDS native words each, in the order in which they were found; see events.py
+
+A file that was cut short ends with a part of an event, which is not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from stress import tree, ways
+from stress.events import EVENT_WORDS, Event, events_of
+from stress.fleet import spawn
+from stress.history import Checker, Violation, World, check, explain
+
+if TYPE_CHECKING:
+    from stress.run import Run
+
+EVERY_S = 0.5
+MOST_REPORTS = 3
+
+
+def world_of(slots_per_host: int) -> World:
+    """The world of storm, killer and partition."""
+    return World(tree.reached_by, lambda slot: slot // slots_per_host, ways.OWN_FILL, ways.OLDEST_NS)
+
+
+class Witness:
+    """Reads the rings and judges, in the process of the proof.
+
+    Args:
+        run: of a program that reads and writes the tree.
+
+    Attributes:
+        reads, unexplained: how many there were so far.
+        missed: events that were written over before they were looked at.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.reads = self.unexplained = self.missed = 0
+        self._run = run
+        self._world = world_of(_slots_per_host(run))
+        self._checker = Checker(self._world)
+        self._rings = [*run.board.rings(), run.board.own_ring()]
+        self._seen = [0] * len(self._rings)
+        self._waiting: list[Event] = []
+        self._file = _kept_in(Path(run.options.history), run) if run.options.history else None
+
+    def look(self) -> None:
+        """Hear what is new, and judge what was read before the last look."""
+        reads = self._waiting
+        self._waiting = self._hear()
+        self._judge(reads)
+
+    def end(self) -> None:
+        """Judge the rest, once nobody is left."""
+        self._judge([*self._waiting, *self._hear()])
+        if self._file is not None:
+            self._file.close()
+
+    def _hear(self) -> list[Event]:
+        """Take in all that is new; returns the reads."""
+        events = [event for place in range(len(self._rings)) for event in self._hear_ring(place)]
+        return [event for event in events if event.kind == "read"]
+
+    def _hear_ring(self, place: int) -> list[Event]:
+        words, count = self._rings[place].since(self._seen[place])
+        self.missed += count - self._seen[place] - len(words) // EVENT_WORDS
+        self._seen[place] = count
+        if self._file is not None:
+            self._file.write(array("Q", words))
+        events = events_of(words)
+        self._checker.hear(events)
+        return events
+
+    def _judge(self, reads: Sequence[Event]) -> None:
+        found = self._checker.judge(reads)
+        self.reads += len(reads)
+        for violation in found[: max(0, MOST_REPORTS - self.unexplained)]:
+            self._report(violation)
+        self.unexplained += len({violation.read for violation in found})
+
+    def _report(self, violation: Violation) -> None:
+        near = [event for ring in self._rings for event in ring.events()]
+        said = explain(violation, near, self._world, tree.TAGS)
+        self._run.fail(f"HISTORY, seed {self._run.options.seed}: {said}")
+
+
+class Proof:
+    """A process of its own: its looks take time, in which the supervisor must see who was stopped.
+
+    Args:
+        run: as above.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        told, self._tell = os.pipe()
+        self._answer, answer = os.pipe()
+        self._pid = spawn(lambda: _attend(run, told, answer))
+        os.close(told)
+        os.close(answer)
+
+    def end(self) -> None:
+        """After the run: have the rest judged, and tell what was seen."""
+        os.write(self._tell, b".")
+        with open(self._answer, "rb", closefd=False) as pipe:
+            said = pipe.read()
+        if not said:
+            self._run.fail("the process that was to judge the history is gone")
+            return
+        reads, unexplained, missed = json.loads(said)
+        lost = f"; {missed} events were written over unseen" if missed else ""
+        self._run.say(f"history: {reads} reads judged, {unexplained} of them unexplained{lost}")
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._tell)
+        os.close(self._answer)
+
+
+@contextlib.contextmanager
+def proven(run: Run) -> Iterator[Proof]:
+    """The proof of a run, which leaves nothing behind."""
+    proof = Proof(run)
+    try:
+        yield proof
+    finally:
+        proof.close()
+
+
+def _attend(run: Run, told: int, answer: int) -> None:
+    witness = Witness(run)
+    while not select.select([told], [], [], EVERY_S)[0]:
+        witness.look()
+    witness.end()
+    os.write(answer, json.dumps((witness.reads, witness.unexplained, witness.missed)).encode())
+
+
+def _slots_per_host(run: Run) -> int:
+    return run.options.processes if run.options.hosts > 1 else run.board.shape.slots
+
+
+def _kept_in(directory: Path, run: Run) -> BinaryIO:
+    """A file for the events of a run, with its first line written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{run.prefix}.history"
+    file = path.open("wb")
+    file.write(json.dumps({"seed": run.options.seed, "slots_per_host": _slots_per_host(run)}).encode() + b"\n")
+    run.say(f"the history is kept in {path}")
+    return file
+
+
+def read(path: Path) -> tuple[dict[str, int], list[Event]]:
+    """What stands in the file of a run: its first line, and its events."""
+    head, _, kept = path.read_bytes().partition(b"\n")
+    words = array("Q")
+    words.frombytes(kept[: len(kept) // (EVENT_WORDS * words.itemsize) * EVENT_WORDS * words.itemsize])
+    return json.loads(head), events_of(words.tolist())
+
+
+def main(path: Path) -> bool:
+    """Judge the history of a run once more; whether everything in it can be explained."""
+    said, events = read(path)
+    world = world_of(said["slots_per_host"])
+    began_s = time.monotonic()
+    found = check(events, world)
+    for violation in found[:MOST_REPORTS]:
+        print(f"HISTORY, seed {said['seed']}: {explain(violation, events, world, tree.TAGS)}\n")
+    reads = sum(event.kind == "read" for event in events)
+    print(f"{len(events)} events, {reads} reads, {len(found)} faults; judged in {time.monotonic() - began_s:.1f} s")
+    return not found
