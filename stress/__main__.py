@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stress import bench, churn, herd, killer, partition, proof, reboot, storm
+from stress import bench, churn, forks, herd, killer, partition, proof, reboot, storm
 from stress.mutants import MUTANTS
 from stress.run import Leaked, Options
 
 PROGRAMS: dict[str, Callable[[Options], bool]] = {
     "herd": herd.main, "storm": storm.main, "killer": killer.main, "churn": churn.main,
-    "reboot": reboot.main, "partition": partition.main,
+    "reboot": reboot.main, "forks": forks.main, "partition": partition.main,
 }  # fmt: skip
 ON_HOSTS = "partition"
 HOSTS, PROCESSES_OF_A_HOST = 3, 2

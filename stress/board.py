@@ -78,18 +78,23 @@ class Shape(NamedTuple):
 class Board:
     """See the head of this file. Forked children inherit it.
 
+    Args:
+        path: of the file.
+        shape: how large it is.
+        is_new: it is made, instead of found.
+
     Attributes:
         control, truth, finished: words.
     """
 
-    def __init__(self, path: Path, shape: Shape) -> None:
+    def __init__(self, path: Path, shape: Shape, is_new: bool = True) -> None:
         self.shape = shape
         lanes = shape.slots * shape.lanes
         sizes = (
             CONTROL_WORDS, shape.slots * SLOT_WORDS, lanes * LANE_WORDS, shape.keys, shape.keys,
             shape.slots * shape.cells, (lanes + 1) * RING_WORDS,
         )  # fmt: skip
-        with open(path, "w+b") as file:
+        with open(path, "w+b" if is_new else "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, sum(sizes) * WORD)
             words = memoryview(mmap.mmap(file.fileno(), sum(sizes) * WORD)).cast("Q")
         parts, start = [], 0

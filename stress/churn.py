@@ -34,13 +34,13 @@ READERS = 2
 LANES = 1 + READERS + 1
 
 VERSION_BITS = 16
-WINDOW = 1024
+WINDOW = 2048
 """So many numbers of a writer are in use at a time."""
-READ_BACK = 96
-"""So many of the latest are read."""
-BATCH = 32
+BATCH = 128
 """So many numbers share the tag above theirs, and are brought in at a time."""
-SETTLED = 4 * BATCH
+READ_BACK = 2 * BATCH
+"""So many of the latest are read."""
+SETTLED = 3 * BATCH
 """So far behind the latest every number is invalidated once."""
 
 PRUNE_AFTER_S, PRUNE_EVERY_S = 0.2, 0.5

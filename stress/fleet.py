@@ -179,15 +179,25 @@ def spawn(work: Callable[[], None]) -> int:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == parent:
-            work()
-            status = 0
+        end_with_parent(parent)
+        work()
+        status = 0
     except BaseException:  # noqa: BLE001  # nothing may go on in the child
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when the thread that forked it is gone.
+
+    Args:
+        parent: who that is. If it has gone already, so does this process. None: that is not known.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(0)
 
 
 def reap(pids: Sequence[int]) -> None:

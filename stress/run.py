@@ -59,6 +59,10 @@ class Options:
 class Run:
     """One run; `opened` makes it.
 
+    Args:
+        options, shape, flight_timeout_s: see `opened`.
+        of: directory and prefix of a run that is under way, for a process that joins it.
+
     Attributes:
         options, board: see there.
         directory: holds all its files.
@@ -67,12 +71,13 @@ class Run:
         tokens_lost: how many the verdict missed in gates.
     """
 
-    def __init__(self, options: Options, shape: Shape, flight_timeout_s: float) -> None:
+    def __init__(
+        self, options: Options, shape: Shape, flight_timeout_s: float, of: tuple[Path, str] | None = None
+    ) -> None:
         self.options = options
         self.flight_timeout_s = flight_timeout_s
-        self.directory = Path(tempfile.mkdtemp(prefix="zoocache-stress-"))
-        self.prefix = f"{os.environ.get('ZOOCACHE_PREFIX') or 'stress'}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.board = Board(self.directory / "board", shape)
+        self.directory, self.prefix = of or (_new_directory(), _new_prefix())
+        self.board = Board(self.directory / "board", shape, of is None)
         self.supervisor = os.getpid()
         self.tokens_lost = 0
         self._failures = self.directory / "failures"
@@ -143,6 +148,11 @@ class Run:
         self._last_line_s = now_s
         print(f"\r\x1b[K  {text}" if on_terminal else f"  {text}", end="" if on_terminal else "\n", flush=True)
 
+    @property
+    def halted(self) -> bool:
+        """Whether all lanes are to leave."""
+        return bool(self.board.control[C_HALT])
+
     def halt(self) -> None:
         """Tell all lanes to leave."""
         self.board.control[C_HALT] = 1
@@ -153,6 +163,14 @@ class Run:
             segment.destroy(self.prefix)
         finally:
             shutil.rmtree(self.directory)
+
+
+def _new_directory() -> Path:
+    return Path(tempfile.mkdtemp(prefix="zoocache-stress-"))
+
+
+def _new_prefix() -> str:
+    return f"{os.environ.get('ZOOCACHE_PREFIX') or 'stress'}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def keep_log(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.children import Children
 from tests.conftest import objects_of
+from tests.forks import Forks
 
 PROGRAM = "import sys; from stress.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
@@ -19,6 +20,14 @@ class Ended(NamedTuple):
 
     status: int
     said: str
+
+
+@pytest.fixture
+def forks() -> Iterator[Forks]:
+    """Forked children; none of them outlives the test."""
+    forked = Forks()
+    yield forked
+    forked.end()
 
 
 @pytest.fixture
