@@ -77,7 +77,7 @@ def ear(bus: RedisBus) -> Iterator[RedisEar]:
 def send(bus: RedisBus, *tags: str) -> int:
     """Send one message."""
     said = message(*tags)
-    return bus.send(said, [deps.own_path(tag) for tag in tags])
+    return bus.send(said, [deps.own_path(tag) for tag in tags]).n
 
 
 def hear(ear: RedisEar, count: int = 1) -> list[Heard]:
@@ -131,7 +131,7 @@ def test_the_stream_tells_the_same(bus: RedisBus, ear: RedisEar) -> None:
 
 def test_a_task_sends(bus: RedisBus, ear: RedisEar) -> None:
     """The async twin does the same."""
-    assert 1 == asyncio.run(bus.later("send", message("a"), [deps.own_path("a")]))
+    assert 1 == asyncio.run(bus.later("send", message("a"), [deps.own_path("a")])).n
     assert [message("a")] == messages(hear(ear))
     assert 9 == asyncio.run(bus.later("raise_floor", bus.now()._replace(n=8)))
 
@@ -139,7 +139,7 @@ def test_a_task_sends(bus: RedisBus, ear: RedisEar) -> None:
 def test_a_clear_drops_all_numbers(bus: RedisBus, link: Link, names: Names) -> None:
     """After a clear only the floor is left, and it stands for all that was."""
     send(bus, "a")
-    assert 2 == bus.send(CLEAR, ())
+    assert 2 == bus.send(CLEAR, ()).n
     assert [b"2", b"2", None] == link.command("HMGET", names.numbers, "n", "floor", deps.own_path("a"))
     assert 4 == link.command("HLEN", names.numbers)
 

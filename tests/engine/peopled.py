@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from zoocache import clock, deps
-from zoocache.bus import Bus, Heard, Message
+from zoocache.bus import Bus, Heard, Message, Position
 from zoocache.bus.redis import RedisBus, RedisEar
-from zoocache.engine.hearing import position_of
 from zoocache.engine.hosts import Hosts
+from zoocache.engine.positions import position_of
 from zoocache.errors import ServerDown
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
@@ -85,15 +85,16 @@ class Host:
         """The first step of that."""
         return self.hosts.begin(self.trie, self.message(*tags))
 
-    def try_send(self, *tags: str) -> bool:
+    def try_send(self, *tags: str) -> Position | None:
         """The second."""
         try:
-            self.bus.send(self.message(*tags), [deps.own_path(tag) for tag in tags])
+            return self.bus.send(
+                self.message(*tags), [deps.own_path(tag) for tag in tags], self.hosts.known(self.trie)
+            )  # fmt: skip
         except ServerDown:
-            return False
-        return True
+            return None
 
-    def finish(self, place: Place, *tags: str, sent: bool) -> int:
+    def finish(self, place: Place, *tags: str, sent: Position | None) -> int:
         """The third."""
         return self.hosts.finish(self.trie, place, self.message(*tags), [target_of(tag) for tag in tags], 1, sent)
 

@@ -241,7 +241,7 @@ def test_what_the_server_does_not_know(host: MakeHost, servers: Servers) -> None
     one.link.breaker.succeeded()
     assert one.drain()
     assert (False, 1) == (one.hosts.takes_nothing(one.trie), one.payloads())
-    one.finish(stopped, "stopped", sent=True)
+    one.finish(stopped, "stopped", sent=one.bus.now())
     assert one.trie.segment.outbox.is_empty()
 
 
@@ -275,7 +275,7 @@ def test_a_caller_that_stands_still(host: MakeHost, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sending, "OVERDUE_MS", -1)
     settled(one, other)
     assert (True, 0) == (other.stale(since, "a"), one.payloads())
-    one.finish(place, "a", sent=False)
+    one.finish(place, "a", sent=None)
     assert not one.hosts.takes_nothing(one.trie)
     assert [] == one.faults()
 
@@ -286,7 +286,7 @@ def test_what_was_lost_while_it_was_under_way(host: MakeHost) -> None:
     settled(one)
     place = one.begin("a")
     one.trie.segment.write(one.trie.segment.outbox.lose)
-    end = one.finish(place, "a", sent=False)
+    end = one.finish(place, "a", sent=None)
     assert (True, False) == (one.hosts.takes_nothing(one.trie), one.hosts.is_sent(one.trie, end))
     settled(one)
     assert (False, True) == (one.hosts.takes_nothing(one.trie), one.hosts.is_sent(one.trie, end))
@@ -456,8 +456,8 @@ def test_another_was_faster(host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> 
     one.drain()
     read = other.bus.since
 
-    def slow(position: Position) -> object:
-        catch = read(position)
+    def slow(position: Position, own: Position | None) -> object:
+        catch = read(position, own)
         one.tell("b")
         one.drain()
         twin.catch_up(other.trie, clock.now())

@@ -47,22 +47,21 @@ class Weather:
             raise ServerDown("the network is down")
         return self._bus  # type: ignore[return-value]
 
-    @property
-    def sent_n(self) -> int:
+    def send(self, message: Message, paths: Sequence[bytes], known: Position | None = None) -> Position:
         """See `Bus`."""
-        return self._bus.sent_n
-
-    def send(self, message: Message, paths: Sequence[bytes]) -> int:
-        """See `Bus`."""
-        return self._reached().send(message, paths)
+        return self._reached().send(message, paths, known)
 
     def now(self) -> Position:
         """See `Bus`."""
         return self._reached().now()
 
-    def since(self, position: Position) -> Catch:
+    def since(self, position: Position, own: Position | None = None) -> Catch:
         """See `Bus`."""
-        return self._reached().since(position)
+        return self._reached().since(position, own)
+
+    def compare(self, known: Position | None) -> Catch:
+        """See `Bus`."""
+        return self._reached().compare(known)
 
     def raise_floor(self, known: Position) -> int:
         """See `Bus`."""

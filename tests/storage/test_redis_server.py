@@ -478,11 +478,14 @@ def test_a_key_set_anew_is_told(open_at: Open, shared_server: Server, prefix: st
     store = open_at(shared_server.url, prefix)
     stream = names_of(prefix).stream
     stamp = store.stamp()
-    assert store.save(hashed("k"), (), stamp, b"v", FOREVER, START, anew=True, message=b"hello")
-    assert store.save(hashed("k"), (), stamp, b"w", FOREVER, START, anew=True, message=b"")
-    assert not store.save(hashed("k"), (), stamp, b"x", FOREVER, START, message=b"never")
+    told = store.save_and_tell(hashed("k"), (), stamp, b"v", FOREVER, START, b"hello", None, b"all is lost")
+    assert told is not None
+    assert (stamp.epoch, stamp.n + 1) == told[:2]
+    assert store.save(hashed("k"), (), stamp, b"w", FOREVER, START, anew=True)
+    assert not store.save(hashed("k"), (), stamp, b"x", FOREVER, START)
     store.invalidate([hashed("a")], START)
-    assert not store.save(hashed("k"), paths_of("a"), stamp, b"y", FOREVER, START, anew=True, message=b"overtaken")
+    overtaken = (hashed("k"), paths_of("a"), stamp, b"y", FOREVER, START, b"overtaken", told, b"all is lost")
+    assert store.save_and_tell(*overtaken) is None
     sent = [(number, fields[b"payload"][16:]) for number, fields in shared_server.ask("XRANGE", stream, "-", "+")]
     assert [(f"{stamp.n + 1}-0".encode(), b"hello")] == sent
 

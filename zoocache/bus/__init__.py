@@ -108,26 +108,33 @@ class Ear(Protocol):
 
 
 class Bus(Protocol):
-    """See the head of this file.
+    """See the head of this file."""
 
-    Attributes:
-        sent_n: the number of what this process sent last; 0 if it has sent nothing.
-    """
-
-    sent_n: int
-
-    def send(self, message: Message, paths: Sequence[bytes]) -> int:
+    def send(self, message: Message, paths: Sequence[bytes], known: Position | None = None) -> Position:
         """Number a message, raise the numbers of `paths` (of everything, for `clear`), keep and tell it, in one step.
 
+        Args:
+            message, paths: what is told, and what of the server's own numbers it raises.
+            known: what this host knows of the server's order. A server that contradicts it has lost what it was told:
+                in the same step it overtakes everything, as `raise_floor` does, and that is told instead.
+
         Returns:
-            Its number.
+            The position of what was told.
         """
 
     def now(self) -> Position:
         """The position of the server."""
 
-    def since(self, position: Position) -> Catch:
-        """What was sent since."""
+    def since(self, position: Position, own: Position | None = None) -> Catch:
+        """What was sent since.
+
+        Args:
+            position: up to where it is known.
+            own: of a message of this host's, which the server must have, too; else history is another one.
+        """
+
+    def compare(self, known: Position | None) -> Catch:
+        """As `since`, without what was sent: only whether the server contradicts what is known."""
 
     def raise_floor(self, known: Position) -> int:
         """Make everything stale for everybody, under a number above all that are known; returns it.

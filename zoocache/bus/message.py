@@ -37,6 +37,10 @@ def clear_in_place_of(message: Message) -> Message:
     return message._replace(kind="clear", tags=(), keys=())
 
 
+EVERYTHING = pack(Message("clear", (), (), 0, 0, 0))
+"""What is told where the server has lost something: everything is stale, also for whoever tells it."""
+
+
 def paths_of(message: Message) -> list[bytes]:
     """The paths and digests whose numbers a message raises."""
     return [*map(deps.own_path, message.tags), *message.keys]

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from zoocache.bus import UNKNOWN, Catch, Heard, Message, Position
-from zoocache.bus.message import MOST_BYTES, pack, unpack
+from zoocache.bus.message import EVERYTHING, MOST_BYTES, pack, unpack
 from zoocache.bus.redis_scripts import RAISE, SEND, SINCE
 from zoocache.errors import ServerDown, StorageError
 from zoocache.server.link import Link
@@ -43,7 +43,6 @@ QUIET_S = 1.0
 """Who has heard nothing for so long asks whether the connection is still there."""
 
 _NEVER = Position(0, 0, UNKNOWN)
-_EVERYTHING = Message("clear", (), (), 0, 0, 0)
 
 
 class _Ask(NamedTuple):
@@ -62,11 +61,13 @@ class _Page(NamedTuple):
         now: where the server is.
         heard: the next messages after a position.
         oldest_n: the number of the oldest message of all; above all numbers if there is none.
+        is_lost: whether the server contradicts what else is known.
     """
 
     now: Position
     heard: list[Heard]
     oldest_n: int
+    is_lost: bool
 
 
 class RedisBus:
@@ -75,43 +76,45 @@ class RedisBus:
     Args:
         link: to the server; the bus does not close it.
         prefix: of the configuration; "" for none.
-
-    Attributes:
-        sent_n: see `zoocache.bus.Bus`.
     """
 
     def __init__(self, link: Link, prefix: str) -> None:
         self._link = link
         self._names = names_of(prefix)
         self._keys = (self._names.numbers, self._names.stream, self._names.channel)
-        self.sent_n = 0
 
     def __str__(self) -> str:
         return str(self._link.address)
 
     # The contract.
 
-    def send(self, message: Message, paths: Sequence[bytes]) -> int:
+    def send(self, message: Message, paths: Sequence[bytes], known: Position | None = None) -> Position:
         """See `Bus.send`."""
-        return int(self._asked(self._send(message, paths)))
+        sent: Position = self._asked(self._send(message, paths, known))
+        return sent
 
     def now(self) -> Position:
         """See `Bus.now`."""
         return self._page(_NEVER, 0).now
 
-    def since(self, position: Position) -> Catch:
+    def since(self, position: Position, own: Position | None = None) -> Catch:
         """See `Bus.since`."""
         heard: list[Heard] = []
         last = position
         while True:
-            now, page, oldest_n = self._page(last, PAGE)
-            broken = _broken_at(last, now, page, oldest_n)
+            now, page, oldest_n, is_lost = self._page(last, PAGE, own)
+            broken = True if is_lost else _broken_at(last, now, page, oldest_n)
             if broken is not None:
                 return Catch(now, (), whole=False, forked=broken)
             heard += page
             if len(page) < PAGE:
                 return Catch(now, heard, whole=True)
             last = page[-1].position
+
+    def compare(self, known: Position | None) -> Catch:
+        """See `Bus.compare`."""
+        now, _, _, is_lost = self._page(_NEVER, 0, known)
+        return Catch(now, (), whole=not is_lost, forked=is_lost)
 
     def raise_floor(self, known: Position) -> int:
         """See `Bus.raise_floor`."""
@@ -139,24 +142,21 @@ class RedisBus:
     def _asked(self, ask: _Ask) -> Any:
         return ask.read(self._link.run(*ask[:3]))
 
-    def _send(self, message: Message, paths: Sequence[bytes]) -> _Ask:
-        everything = "clear" if message.kind == "clear" else ""
-        return _Ask(SEND, self._keys, (_fresh(), _mark(), pack(message), everything, *paths), self._sent)
-
-    def _sent(self, reply: Reply) -> int:
-        self.sent_n = n = self._number(reply)
-        return n
+    def _send(self, message: Message, paths: Sequence[bytes], known: Position | None = None) -> _Ask:
+        mark, everything = _mark(), "clear" if message.kind == "clear" else ""
+        said: list[Argument] = [_fresh(), mark, pack(message), *_said(known), EVERYTHING, everything, *paths]
+        return _Ask(SEND, self._keys, said, lambda reply: _read(self._link, lambda: _sent(reply, mark)))
 
     def _raise_floor(self, known: Position) -> _Ask:
-        said = (_fresh(), _mark(), pack(_EVERYTHING), b"%016x" % known.epoch, min(known.n, LARGEST_N))
+        said = (_fresh(), _mark(), EVERYTHING, b"%016x" % known.epoch, min(known.n, LARGEST_N))
         return _Ask(RAISE, self._keys, said, self._number)
 
     def _number(self, reply: Reply) -> int:
         return _read(self._link, lambda: _n(reply))
 
-    def _page(self, last: Position, most: int) -> _Page:
-        """The next messages after a position."""
-        arguments = (_fresh(), b"%016x" % last.epoch, min(last.n, LARGEST_N), most)
+    def _page(self, last: Position, most: int, own: Position | None = None) -> _Page:
+        """The next messages after a position, and whether the server contradicts another."""
+        arguments = (_fresh(), b"%016x" % last.epoch, min(last.n, LARGEST_N), most, *_said(own))
         reply = self._link.run(SINCE, self._keys[:2], arguments)
         return _read(self._link, lambda: _page_of(reply))
 
@@ -279,11 +279,21 @@ def _n(reply: Any) -> int:
     return n
 
 
+def _said(known: Position | None) -> tuple[bytes, int, bytes]:
+    """How scripts are told of what is known."""
+    return (b"", 0, b"") if known is None else (b"%016x" % known.epoch, min(known.n, LARGEST_N), known.mark)
+
+
+def _sent(reply: Any, mark: bytes) -> Position:
+    epoch, n = reply
+    return Position(int(epoch, 16), _n(n), mark)
+
+
 def _page_of(reply: Any) -> _Page:
-    epoch, n, mark, found, oldest = reply
+    epoch, n, mark, found, oldest, is_lost = reply
     now = Position(int(epoch, 16), _n(n), bytes(mark))
     heard = [_kept(now.epoch, bytes(id_), fields) for id_, fields in found]
-    return _Page(now, heard, _stream_n(bytes(oldest[0][0])) if oldest else LARGEST_N + 1)
+    return _Page(now, heard, _stream_n(bytes(oldest[0][0])) if oldest else LARGEST_N + 1, is_lost == 1)
 
 
 def _stream_n(id_: bytes) -> int:

@@ -9,8 +9,11 @@ the very next; whatever else comes is only a hint to read the stream, which is t
              the position is the server's of before that. Where history is another one the server's floor rises too:
              its numbers know less than this host, so its entries may be stale
 
-What was sent from here, and what was seen in stamps, the server must know too: if its numbers do not come up to that,
-it has lost the latest, though nothing of it was heard.
+What was sent from here, and what was seen in stamps, the server must know too (positions.py): if it does not, it has
+lost the latest, though nothing of it was heard.
+
+A host that hears nothing (entries in the server, and no bus) has no live objects, and nothing to do. It only compares:
+a server that has lost what this host knows has entries that may be stale, so its floor rises.
 
 Nobody knows what a host that never heard has missed: its floors rise at first. LMDB outlives the segment, so what it
 missed is read up from its own position. Where LMDB cannot be written the trie goes on alone; what LMDB missed is done
@@ -33,15 +36,13 @@ from typing import NamedTuple, Protocol
 from zoocache.bus import Bus, Heard, Message, Position
 from zoocache.bus.message import paths_of
 from zoocache.clock import Now
+from zoocache.engine.positions import both_of, forget_own, latest_of, move, position_of
 from zoocache.engine.sending import change, targets_of
 from zoocache.errors import Busy, StorageError
 from zoocache.log import log
 from zoocache.shm import points
 from zoocache.shm.layout import (
     H_BEAT_MS,
-    H_BUS_EPOCH,
-    H_BUS_MARK,
-    H_BUS_N,
     H_BUS_WANT,
     H_CAUGHT_UP,
     H_FLOORED,
@@ -130,6 +131,23 @@ class Hearing:
         with self._one_at_a_time:
             self._catch_up(trie, moment)
 
+    def compare(self, trie: Trie) -> None:
+        """What a host does that hears nothing; raises as `catch_up`."""
+        with self._one_at_a_time:
+            self._compare(trie)
+
+    def _compare(self, trie: Trie) -> None:
+        words = trie.words
+        want = words[H_BUS_WANT]
+        last, own = trie.segment.write(latest_of, trie)
+        catch = self._bus.compare(last)
+        now = catch.now
+        if catch.forked or now.n < want:
+            words[H_FLOORED] = (words[H_FLOORED] + 1) & NEVER
+            now = self._after_fork_of_history(last or now, own, want)
+        trie.segment.write(_have_compared, trie, own, now)
+        _forget_want(trie, max(want, now.n))
+
     def _hear(self, trie: Trie, heard: Sequence[Heard], moment: Now) -> None:
         known = self._last[1] if self._last is not None and self._last[0] is trie else None
         next_ones = None if known is None or self._is_store_unknown() else _next_ones(known, heard)
@@ -147,24 +165,26 @@ class Hearing:
     def _catch_up(self, trie: Trie, moment: Now) -> None:
         words = trie.words
         want = words[H_BUS_WANT]  # before the question: what the server does not know then, it has lost
-        known: Position | None = trie.segment.write(position_of, trie)
+        known, own = trie.segment.write(both_of, trie)
         start = self._start(known)
         if start is None:
             is_done = self._change(trie, known, self._bus.now(), EVERYTHING, moment)
         else:
-            catch = self._bus.since(start)
+            catch = self._bus.since(start, own)
             if catch.now.epoch == start.epoch and catch.now.n < want:
-                catch, start = catch._replace(whole=False, forked=True), start._replace(n=want)
+                catch = catch._replace(whole=False, forked=True)
             if catch.whole:
                 is_done = self._change(trie, known, catch.now, self._news(trie, catch.heard), moment)
             else:
                 words[H_FLOORED] = (words[H_FLOORED] + 1) & NEVER
-                now = self._after_fork_of_history(start) if catch.forked else catch.now
+                now = self._after_fork_of_history(start, own, want) if catch.forked else catch.now
                 is_done = self._change(trie, known, now, EVERYTHING, moment)
         if is_done:
             words[H_BEAT_MS] = max(words[H_BEAT_MS], moment.up_ms)
             words[H_CAUGHT_UP] = 1
-            words[H_BUS_WANT] = 0
+            _forget_want(trie, want)
+            if own is not None and start is not None:
+                trie.segment.write(forget_own, trie, own)
 
     def _start(self, known: Position | None) -> Position | None:
         """From where to read: the segment's position, or the store's if that has heard less; None: nobody knows."""
@@ -182,8 +202,10 @@ class Hearing:
             return known if kept == known else None
         return min(kept, known) if kept.epoch == known.epoch else None
 
-    def _after_fork_of_history(self, start: Position) -> Position:
-        self._bus.raise_floor(start)
+    def _after_fork_of_history(self, start: Position, own: Position | None, want: int) -> Position:
+        """Raise the server's floor above all that this host knows; where it is then."""
+        known_n = max(start.n, want, own.n if own is not None and own.epoch == start.epoch else 0)
+        self._bus.raise_floor(start._replace(n=known_n))
         return self._bus.now()
 
     @staticmethod
@@ -250,15 +272,18 @@ def _next_ones(known: Position, heard: Sequence[Heard]) -> list[Heard] | None:
     return found
 
 
+def _forget_want(trie: Trie, up_to: int) -> None:
+    """What was met up to this number was asked for."""
+    if trie.words[H_BUS_WANT] <= up_to:
+        trie.words[H_BUS_WANT] = 0
+
+
 # Under the lock.
 
 
-def position_of(trie: Trie) -> Position | None:
-    """The segment's position; None if it never heard."""
-    words = trie.words
-    if not words[H_BUS_EPOCH]:
-        return None
-    return Position(words[H_BUS_EPOCH], words[H_BUS_N], words[H_BUS_MARK].to_bytes(8, "little"))
+def _have_compared(trie: Trie, own: Position | None, now: Position) -> None:
+    move(trie, now)
+    forget_own(trie, own)
 
 
 def _change_trie(trie: Trie, what: Change, moment: Now) -> None:
@@ -274,10 +299,6 @@ def _change_and_move(trie: Trie, known: Position | None, now: Position, what: Ch
         return False
     if what != NOTHING:
         _change_trie(trie, what, moment)
-    if known == now:
-        return True
-    words = trie.words
-    words[H_BUS_MARK] = 0
-    words[H_BUS_EPOCH], words[H_BUS_N] = now.epoch, now.n
-    words[H_BUS_MARK] = int.from_bytes(now.mark, "little")
+    if known != now:
+        move(trie, now)
     return True

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zoocache import clock
-from zoocache.bus import Bus, Heard, Kind, Message
+from zoocache.bus import Bus, Heard, Kind, Message, Position
 from zoocache.bus.message import pack
 from zoocache.engine.hearing import Following, Hearing
+from zoocache.engine.positions import known_of, note_own
 from zoocache.engine.sending import Sending, change
 from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC
 from zoocache.shm.outbox import DONE, UNSENT, Place
@@ -94,7 +95,8 @@ class Hosts:
         return segment.write(segment.outbox.append, owner, pack(message))
 
     def finish(
-        self, trie: Trie, place: Place, message: Message, targets: Sequence[Target], wall_ms: int, sent: bool
+        self, trie: Trie, place: Place, message: Message, targets: Sequence[Target], wall_ms: int,
+        sent: Position | None,
     ) -> int:  # fmt: skip
         """Change the trie after what was begun has been sent, or could not be.
 
@@ -102,7 +104,7 @@ class Hosts:
             trie: the host's, as at `begin`.
             place: what `begin` returned.
             message, targets, wall_ms: as `tell`.
-            sent: whether the server has it.
+            sent: where the server has it; None: it does not.
 
         Returns:
             As `tell`.
@@ -112,11 +114,19 @@ class Hosts:
         """
         end = trie.segment.run(_finish, trie, place, message.kind, targets, wall_ms, sent)
         self._told(trie, message.kind)
-        if sent:
-            self.behind(trie, self.bus.sent_n)
-        else:
+        if sent is None:
             _ring(trie)
         return end
+
+    @staticmethod
+    def note_sent(trie: Trie, sent: tuple[int, int, bytes]) -> None:
+        """Note where the server has taken a message of this host; raises as `tell`."""
+        trie.segment.write(note_own, trie, Position(*sent))
+
+    @staticmethod
+    def known(trie: Trie) -> Position | None:
+        """What goes along with a message of this host: see engine/positions.py."""
+        return known_of(trie)
 
     def abandon(self, trie: Trie, place: Place) -> None:
         """Leave what was begun to the listener. It waits for nobody: where the lock is taken, the listener does it all
@@ -148,10 +158,10 @@ class Hosts:
         return not self.hears or bool(trie.words[H_CAUGHT_UP])
 
     def behind(self, trie: Trie, n: int) -> None:
-        """The server was at a number: if this host has not heard of it in a moment, the listener looks; if the server
-        knows nothing of it either, it has lost it."""
+        """The server was at a number: if this host has not heard of it in a moment, the listener looks; if the server's
+        own is less by then, it has lost it."""
         words = trie.words
-        if self.hears and n > words[H_BUS_N] and n > words[H_BUS_WANT]:
+        if n > words[H_BUS_N] and n > words[H_BUS_WANT]:
             words[H_BUS_WANT] = n
 
     # What the listener does; and others in passing, where there can be no listener.
@@ -185,13 +195,17 @@ class Hosts:
         self._hearing.hear(trie, heard, moment)
 
     def catch_up(self, trie: Trie, moment: Now) -> None:
-        """Learn all that was sent up to now; raises as `hear`.
+        """Learn all that was sent up to now, or, where nothing is heard, only whether the server has lost something;
+        raises as `hear`.
 
         Args:
             trie: the host's.
             moment: before the question to the server.
         """
-        self._hearing.catch_up(trie, moment)
+        if self.hears:
+            self._hearing.catch_up(trie, moment)
+        else:
+            self._hearing.compare(trie)
 
     # The process.
 
@@ -222,13 +236,16 @@ def _tell(trie: Trie, owner: int, payload: bytes, kind: Kind, targets: Sequence[
     return place.end
 
 
-def _finish(trie: Trie, place: Place, kind: Kind, targets: Sequence[Target], wall_ms: int, sent: bool) -> int:
+def _finish(
+    trie: Trie, place: Place, kind: Kind, targets: Sequence[Target], wall_ms: int, sent: Position | None
+) -> int:
     """A record that is not there any more has been sent by the listener, or is lost, and all with it: either will do.
     As long as that is not sent, it is unknown to the server too."""
     trie.segment.insist_on_currency()
     change(trie, kind, targets, wall_ms)
     outbox = trie.segment.outbox
-    if sent:
+    if sent is not None:
+        note_own(trie, sent)
         outbox.become(place, DONE)
         outbox.settle()
     else:

@@ -45,7 +45,16 @@ def begin(engine: Engine) -> Steps[Begun]:
     """Note both orders."""
     trie = engine.trie
     since = trie.seq()
-    return Begun(trie, since, (yield from engine.ask("stamp")))
+    stamp: Stamp | None = yield from engine.ask("stamp")
+    if stamp is not None:
+        met(engine, trie, stamp.n)
+    return Begun(trie, since, stamp)
+
+
+def met(engine: Engine, trie: Trie, n: int) -> None:
+    """A number of the order that hosts share was seen: what this host does not know of it, its listener asks for."""
+    if engine.far is not None and engine.hosts is not None:
+        engine.hosts.behind(trie, n)
 
 
 def land(
@@ -83,13 +92,13 @@ def _landed(
     return Live(key, tags, trie, since, payload, codec.decode, payload, life, digest)
 
 
-def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bytes | None = None) -> Steps[None]:
+def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False) -> Steps[None]:
     """Give what has landed to the store.
 
     Args:
         live: what has landed.
         stamp: of its fill.
-        anew: the key itself is set anew; what a store between hosts tells the others of that, else b"".
+        anew: the key itself is set anew; a store between hosts tells the others of that.
 
     Raises:
         Busy: another process is writing and did not stop in time.
@@ -100,10 +109,12 @@ def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bytes | None 
         return
     body = envelope.pack(live.key, live.tags, payload)
     what = (live.digest, deps.paths_of(live.tags), stamp, body, live.life, clock.now())
-    if engine.far is not None:
-        yield Ask(engine.far, "save", *what, anew=anew is not None, message=anew)
+    if engine.far is None:
+        yield from patiently(lambda: store.save(*what, anew=anew))
+    elif anew and engine.hosts is not None:
+        yield from mutations.set_anew(engine, engine.far, engine.hosts, what)
     else:
-        yield from patiently(lambda: store.save(*what, anew=anew is not None))
+        yield Ask(engine.far, "save", *what, anew=anew)
     if points.ARMED:
         points.reach("engine.stored")
     yield from engine.tell_touches()
@@ -189,8 +200,7 @@ def open_loaded(
         log.warning("zoocache: an entry cannot be read and is computed anew: %s", error)
         return None
     live = _landed(key, body.tags, trie, since, value, body.payload, loaded.life, share, digest)
-    if engine.hosts is not None and loaded.n:
-        engine.hosts.behind(trie, loaded.n)
+    met(engine, trie, loaded.n)
     hold(engine, live, _seconds(loaded.left_ms), _seconds(loaded.age_left_ms))
     _mark_read(engine, key, digest, loaded)
     if fills.ACTIVE:
@@ -228,7 +238,7 @@ def put(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
     if live.payload is not None:
         if stamp is None or not engine.takes_from_store():
             raise StorageError(f"{live.key} was not set: {engine.store_name} does not answer; the log says why")
-        yield from save(engine, live, stamp, anew=mutations.set_anew(engine, live.digest))
+        yield from save(engine, live, stamp, anew=True)
         yield from patiently(lambda: _overtake_key(engine, live))
     engine.flights.overtake(live.key)
     old = engine.lives.get(live.key)

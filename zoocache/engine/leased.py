@@ -64,6 +64,7 @@ def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim
             call.spec.counters.hits += 1
             return found
         if isinstance(answer, Leads):
+            keeping.met(engine, trie, answer.stamp.n)
             return (yield from _lead(engine, call, flight, inside, claim, token, Begun(trie, since, answer.stamp)))
         if isinstance(answer, Failed):
             raise_failure(answer.text, flight)

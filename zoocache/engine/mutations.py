@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoocache import clock, deps, keys
 from zoocache.engine.effects import Ask, Pause, Steps, patiently
@@ -23,10 +23,11 @@ from zoocache.shm.segment import Orphaned
 from zoocache.trie import Target, Trie, target_of, words_of
 
 if TYPE_CHECKING:
-    from zoocache.bus import Message
+    from zoocache.bus import Message, Position
     from zoocache.engine.core import Engine
     from zoocache.engine.hosts import Hosts
     from zoocache.shm.outbox import Place
+    from zoocache.storage import FarStore, Told
 
 WAIT_S = 10.0
 """How long `wait=True` waits for the other hosts' server."""
@@ -107,7 +108,7 @@ def tell(
         )
     trie, begun, place = yield from patiently(lambda: engine.on_segment(lambda trie: _begin(hosts, trie, said(trie))))
     try:
-        sent = yield from _send(engine, hosts, begun, paths)
+        sent = yield from _send(engine, hosts, begun, paths, hosts.known(trie))
         return (yield from patiently(lambda: _finish(engine, hosts, trie, place, said, begun, targets, wall_ms, sent)))
     except BaseException:
         hosts.abandon(trie, place)  # the listener does the rest, as it would for a caller that was killed
@@ -118,19 +119,21 @@ def _begin(hosts: Hosts, trie: Trie, begun: Message) -> tuple[Trie, Message, Pla
     return trie, begun, hosts.begin(trie, begun)
 
 
-def _send(engine: Engine, hosts: Hosts, said: Message, paths: Sequence[bytes]) -> Steps[bool]:
-    """Whether the server has it."""
+def _send(
+    engine: Engine, hosts: Hosts, said: Message, paths: Sequence[bytes], known: Position | None
+) -> Steps[Position | None]:  # fmt: skip
+    """Where the server has it; None if it does not."""
     try:
-        yield Ask(hosts.bus, "send", said, paths)
+        sent: Position = yield Ask(hosts.bus, "send", said, paths, known)
     except (StorageError, ServerRefused) as error:
         engine.tell_log(error)
-        return False
-    return True
+        return None
+    return sent
 
 
 def _finish(
     engine: Engine, hosts: Hosts, trie: Trie, place: Place, said: Callable[[Trie], Message], begun: Message,
-    targets: Sequence[Target], wall_ms: int, sent: bool,
+    targets: Sequence[Target], wall_ms: int, sent: Position | None,
 ) -> tuple[Trie, int]:  # fmt: skip
     """The last step; on a segment that has taken the first one's place it begins with the first again."""
     try:
@@ -157,17 +160,23 @@ def _until_sent(engine: Engine, hosts: Hosts, position: tuple[Trie, int]) -> Ste
         yield Pause(min(LONGEST_PAUSE_S, max(0.0002, waited_s / 8)))
 
 
-def set_anew(engine: Engine, digest: bytes) -> bytes:
-    """What a store between hosts tells the others when a key is set anew; b"" where there is none.
+def set_anew(engine: Engine, far: FarStore, hosts: Hosts, what: tuple[Any, ...]) -> Steps[None]:
+    """Have a store between hosts keep a key that is set anew, and tell the others.
 
-    It is nobody's own (origin 0), so this host hears it too: should the caller be killed before it has told its own
-    segment, the live objects of its neighbours go all the same.
+    What it tells is nobody's own (origin 0), so this host hears it too: should the caller be killed before it has told
+    its own segment, the live objects of its neighbours go all the same.
+
+    Args:
+        engine, far, hosts: of this process.
+        what: as `Store.save` takes it; the digest is the first.
     """
-    if engine.far is None or engine.hosts is None:
-        return b""
-    from zoocache.bus.message import pack  # whoever has no other hosts need not load it
+    from zoocache.bus.message import EVERYTHING, pack  # whoever has no other hosts need not load it
 
-    return pack(engine.hosts.message(engine.trie, digests=(digest,))._replace(origin=0))
+    trie = engine.trie
+    said = pack(hosts.message(trie, digests=what[:1])._replace(origin=0))
+    told: Told | None = yield Ask(far, "save_and_tell", *what, said, hosts.known(trie), EVERYTHING)
+    if told is not None:
+        yield from patiently(lambda: engine.on_segment(lambda now: hosts.note_sent(now, told)))
 
 
 def overtake_key(engine: Engine, digest: bytes) -> int:

@@ -19,12 +19,13 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from zoocache.bus import Bus, Kind, Message
+from zoocache.bus import Bus, Kind, Message, Position
 from zoocache.bus.message import paths_of, unpack
+from zoocache.engine.positions import known_of, note_own
 from zoocache.errors import ServerRefused, StorageError
 from zoocache.log import log
 from zoocache.shm import points
-from zoocache.shm.layout import H_BUS_WANT, H_HLC, H_SENT, NEVER
+from zoocache.shm.layout import H_HLC, H_SENT, NEVER
 from zoocache.shm.outbox import BEGUN, DONE, UNSENT, Place, Record
 from zoocache.shm.segment import LOCK_FREE
 from zoocache.shm.slots import NOBODY
@@ -72,9 +73,9 @@ class Sending:
         outbox = trie.segment.outbox
         try:
             if outbox.lost()[1]:
-                self._send(trie, _everything(trie))
+                self._send(trie, _everything(trie), None)
             for _, message in _together(outbox.waiting(trie.segment.layout.outbox)):
-                self._send(trie, message)
+                self._send(trie, message, None)
         except (StorageError, ServerRefused) as error:
             log.debug("zoocache: what was to be sent from a segment that is gone waits: %s", error)
             return False
@@ -102,20 +103,20 @@ class Sending:
         if adopted:
             trie.tell_neighbours()
         if is_lost:
-            self._send(trie, _everything(trie))
-            segment.write(segment.outbox.told_lost, lost)
+            sent = self._send(trie, _everything(trie), known_of(trie))
+            segment.write(_told_lost, trie, lost, sent)
         for places, message in _together(records):
-            self._send(trie, message)
-            segment.write(_done, trie, places)
+            sent = self._send(trie, message, known_of(trie))
+            segment.write(_done, trie, places, sent)
         return bool(is_lost or records)
 
-    def _send(self, trie: Trie, message: Message) -> None:
-        n = self._bus.send(message, paths_of(message))
+    def _send(self, trie: Trie, message: Message, known: Position | None) -> Position:
+        sent = self._bus.send(message, paths_of(message), known)
         words = trie.words
         words[H_SENT] = (words[H_SENT] + 1) & NEVER
-        words[H_BUS_WANT] = max(words[H_BUS_WANT], n)
         if points.ARMED:
             points.reach("hosts.sent")
+        return sent
 
     def _look(self, trie: Trie, moment: Now) -> tuple[int, int, list[Record], bool]:
         """Under the lock: what was lost (see `Outbox.lost`), what is to be sent, and whether something that others had
@@ -191,7 +192,13 @@ def _adopt(trie: Trie, record: Record, wall_ms: int) -> None:
     trie.segment.outbox.become(record.place, UNSENT)
 
 
-def _done(trie: Trie, places: Sequence[Place]) -> None:
+def _told_lost(trie: Trie, lost: int, sent: Position) -> None:
+    note_own(trie, sent)
+    trie.segment.outbox.told_lost(lost)
+
+
+def _done(trie: Trie, places: Sequence[Place], sent: Position) -> None:
+    note_own(trie, sent)
     for place in places:
         trie.segment.outbox.become(place, DONE)
     trie.segment.outbox.settle()

@@ -169,6 +169,8 @@ class Listener:
     def _hear(self) -> None:
         if not self.hosts.hears:
             self._rest(STEP_S)
+            if self._is_due("ask", self._ask_s):
+                self.hosts.catch_up(self._trie, clock.now())
             return
         deaf = _trouble(self._open_ear)
         try:

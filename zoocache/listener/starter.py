@@ -138,7 +138,7 @@ class Starter:
         """What the listener would do."""
         moment = clock.now()
         try:
-            if self._hosts.drain(trie, moment) and self._hosts.hears:
+            if self._hosts.drain(trie, moment):
                 self._hosts.catch_up(trie, moment)
         except ZooCacheError as error:
             log.debug("zoocache: nothing was sent or heard in passing: %s", error)

@@ -135,6 +135,21 @@ local function overtake_all(numbers, own)
   redis.call('HSET', numbers, 'epoch', own.epoch, 'n', whole(own.n), 'floor', whole(own.n), 'mark', own.mark)
 end
 
+-- Whether these numbers contradict what somebody knew of them: the epoch, n, and the mark of the last message up to it
+-- (an epoch of '' for nothing known). Then the server has lost what it had told, and knows less than its entries were
+-- made with. The next message names the mark before it; where the stream does not reach back so far, nobody can tell.
+local function contradicts(stream, own, epoch, n, mark)
+  if epoch == '' then return false end
+  if own.epoch ~= epoch or own.n < n then return true end
+  local found = redis.pcall('XRANGE', stream, whole(n + 1) .. '-0', '+', 'COUNT', 1)
+  if found.err then return false end
+  local behind = found[1]
+  if (behind and string.sub(behind[2][2], 9, 16) or own.mark) == mark then return false end
+  if behind and behind[1] == whole(n + 1) .. '-0' then return true end
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  return oldest ~= nil and (number(string.match(oldest[1], '^%d+')) or math.huge) <= n
+end
+
 -- Tell the others about the n that next_n made: its mark, that of the last one that they were told about (so each
 -- message proves that it is the next one, and a history with a piece of another one in it is found out), the payload.
 local function announce(numbers, stream, channel, own, payload)
@@ -147,6 +162,15 @@ local function announce(numbers, stream, channel, own, payload)
     redis.call('XADD', stream, 'MAXLEN', '~', {STREAM_LENGTH}, n .. '-0', 'payload', message)
   end
   redis.call('PUBLISH', channel, own.epoch .. ' ' .. n .. ' ' .. message)
+end
+
+-- What was known up to n of an epoch is lost: overtake everything, above all numbers that anybody may know. `payload`
+-- says so to the others.
+local function overtake_lost(numbers, stream, channel, own, epoch, n, mark, fresh, payload)
+  if own.epoch == epoch then own.n = math.max(own.n, n) end
+  next_n(numbers, stream, own, mark, fresh)
+  overtake_all(numbers, own)
+  announce(numbers, stream, channel, own, payload)
 end
 """
 """Functions for the scripts of stores and buses: what each is for stands above it."""

@@ -67,6 +67,9 @@ H_GAPS = 40  # (*) counter: times that something was missing and read up
 H_FLOORED = 41  # (*) counter: times that too much was missing, and everything was overtaken
 H_LISTENER_PID = 42  # (*) of the listener, for people; who it is the kernel lock tells
 H_LISTENER_MS = 43  # up_ms when somebody last began to start a listener
+H_OWN_EPOCH = 44  # the latest message of this host that the server has taken, see engine/positions.py: its epoch,
+H_OWN_N = 45  # number,
+H_OWN_MARK = 46  # and mark; 0 for none since the server was last compared with it
 
 LIVE = 1
 DEAD = 2

@@ -95,6 +95,14 @@ class Failed(NamedTuple):
     text: bytes
 
 
+class Told(NamedTuple):
+    """Where, in the server's order, the others were told of a key that is set anew: as `zoocache.bus.Position`."""
+
+    epoch: int
+    n: int
+    mark: bytes
+
+
 class Store(Protocol):
     """See the head of this file for the words and the rule of validity."""
 
@@ -182,11 +190,22 @@ class FarStore(Store, Protocol):
     def later(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """The twin of a method, for tasks."""
 
-    def save(
+    def save_and_tell(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False, message: bytes | None = None,
-    ) -> bool:  # fmt: skip
-        """As `Store.save`; anew, `message` is what the other hosts are told in the same step."""
+        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes,
+    ) -> Told | None:  # fmt: skip
+        """As `Store.save`, anew, and tell the other hosts, in one step.
+
+        Args:
+            digest, paths, stamp, body, life, now: as there.
+            message: what they are told.
+            known: what this host knows of the server's order (epoch, n, mark). A server that contradicts it has lost
+                what it was told: it keeps nothing, overtakes everything, and tells that.
+            otherwise: what it tells then.
+
+        Returns:
+            Where they were told; None if it was not kept.
+        """
 
     def claim(
         self, digest: bytes, token: bytes, lease_ms: int, followed: bytes | None, now: Now

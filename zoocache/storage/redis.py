@@ -32,7 +32,7 @@ from zoocache.errors import ConfigError, StorageError
 from zoocache.server.link import Link
 from zoocache.server.names import names_of
 from zoocache.server.resp import Reply
-from zoocache.storage import Failed, Leads, Life, Loaded, Stamp, Waits
+from zoocache.storage import Failed, Leads, Life, Loaded, Stamp, Told, Waits
 from zoocache.storage.redis_steps import MOST_NUMBERS, Ask, Steps, StoreSteps, T
 
 
@@ -97,10 +97,18 @@ class RedisStore:
 
     def save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False, message: bytes | None = None,
+        *, anew: bool = False,
     ) -> bool:  # fmt: skip
-        """See `FarStore.save`."""
-        return self._drive(self._steps.save(digest, paths, stamp, body, life, now, anew=anew, message=message))
+        """See `Store.save`."""
+        return self._drive(self._steps.save(digest, paths, stamp, body, life, now, anew=anew))
+
+    def save_and_tell(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
+        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes,
+    ) -> Told | None:  # fmt: skip
+        """See `FarStore.save_and_tell`."""
+        what = (digest, paths, stamp, body, life, now, message, known, otherwise)
+        return self._drive(self._steps.save_and_tell(*what))
 
     def delete(self, digest: bytes, now: Now) -> bool:
         """See `Store.delete`."""

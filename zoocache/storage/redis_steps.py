@@ -16,7 +16,7 @@ from zoocache.errors import ServerDown, ServerRefused, StorageError, StorageIsFu
 from zoocache.server.names import Names
 from zoocache.server.resp import Argument, Reply
 from zoocache.server.scripts import Script
-from zoocache.storage import Failed, Leads, Life, Loaded, Stamp, Waits
+from zoocache.storage import Failed, Leads, Life, Loaded, Stamp, Told, Waits
 from zoocache.storage import redis_record as records
 from zoocache.storage import redis_scripts as scripts
 
@@ -139,19 +139,39 @@ class StoreSteps:
 
     def save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False, message: bytes | None = None,
+        *, anew: bool = False,
     ) -> Steps[bool]:  # fmt: skip
-        """See `FarStore.save`."""
+        """See `Store.save`."""
+        mark = os.urandom(8) if anew else b""
+        n = yield from self._save(digest, paths, stamp, body, life, now, mark)
+        return n is not None
+
+    def save_and_tell(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
+        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes,
+    ) -> Steps[Told | None]:  # fmt: skip
+        """See `FarStore.save_and_tell`."""
+        mark = os.urandom(8)
+        epoch, known_n, known_mark = known or (0, 0, b"")
+        said = (message, f"{epoch:016x}" if known else "", known_n, known_mark, otherwise)
+        n = yield from self._save(digest, paths, stamp, body, life, now, mark, *said)
+        return None if n is None else Told(stamp.epoch, n, mark)
+
+    def _save(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now, mark: bytes,
+        *said: Argument,
+    ) -> Steps[int | None]:  # fmt: skip
+        """The n that it was kept with; None if it was not kept."""
         yield from self._refuse_too_large(paths, body)
         keys = (self._names.entry(digest), self._names.channel)
         reply = yield self._ask(
-            scripts.SAVE, now, keys, digest, f"{stamp.epoch:016x}", stamp.n, os.urandom(8) if anew else b"",
-            message or b"", records.pack_life(life), records.pack_rest(paths, body, life), self._entries,
+            scripts.SAVE, now, keys, digest, f"{stamp.epoch:016x}", stamp.n, mark, records.pack_life(life),
+            records.pack_rest(paths, body, life), self._entries, *said,
         )  # fmt: skip
         self._saves += 1
         if self._saves % _NUMBERS_OFTEN == 0:
             yield from self._give_numbers_back(now)
-        return reply == 1
+        return None if reply is None else _whole(reply)
 
     def _give_numbers_back(self, now: Now) -> Steps[None]:
         """Drop old numbers among the next ones, if there are too many of them."""
