@@ -9,6 +9,10 @@ under its prefix, and changes no setting. Who stops, freezes, floods or configur
         server.kill()
         server.start()                  # empty, at the same place
         server.freeze()                 # SIGSTOP: connections stand, nothing is answered
+
+        pair = servers.pair()           # a master, and a replica that has all of it
+        pair.part()                     # what comes from now on the replica lacks
+        pair.fail_over()                # the master is dead; at its place, pair.url, the replica is the master
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -128,11 +133,81 @@ class Server:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def open_port(self) -> int:
+        """Have it listen on a port of 127.0.0.1 too, which no other has; below those that the system gives away."""
+        self.ask("CONFIG", "SET", "bind", "127.0.0.1")
+        for _ in range(100):
+            port = random.randrange(20_000, 32_000)
+            with contextlib.suppress(redis.exceptions.ResponseError):
+                self.ask("CONFIG", "SET", "port", port)
+                return port
+        raise AssertionError("no port is free")
+
+    def replication(self) -> dict[str, Any]:
+        """What it tells of that."""
+        with self.client() as client:
+            found: dict[str, Any] = client.info("replication")
+        return found
+
+    def move(self, path: Path) -> None:
+        """Have it answer at another path, where nobody does."""
+        self.path.rename(path)
+        self.path, self.url = path, f"unix://{path}"
+
     def end(self) -> None:
         """Kill it if it runs, and remove its directory."""
         if self._process is not None:
             self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class Pair:
+    """A master and its replica; made by `Servers.pair`.
+
+    Args:
+        servers: starts them.
+        options: of their command lines.
+
+    Attributes:
+        master: who answers at `url`.
+        replica: of it, at a path of its own; None after a failover, until `replicate`.
+        path: where the master answers, whoever it is.
+        url: the same, for zoocache.
+    """
+
+    def __init__(self, servers: Servers, options: tuple[str, ...]) -> None:
+        self._servers, self._options = servers, options
+        self.master = servers.start(*options)
+        self.path, self.url = self.master.path, self.master.url
+        self.replica: Server | None = None
+        self.replicate()
+
+    def replicate(self) -> None:
+        """Have another replica; returns when it has all."""
+        self.replica = self._servers.start(*self._options)
+        self.master.ask("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+        self.replica.ask("REPLICAOF", "127.0.0.1", self.master.open_port())
+        until = time.monotonic() + DEADLINE_S
+        while not self._has_all(self.replica.replication()):
+            assert time.monotonic() < until, f"the replica does not follow: {self.replica.replication()}"
+            time.sleep(0.005)
+
+    def _has_all(self, found: dict[str, Any]) -> bool:
+        offset = self.master.replication()["master_repl_offset"]
+        return found["master_link_status"] == "up" and found["slave_repl_offset"] >= offset
+
+    def part(self) -> None:
+        """End the replication; the replica stays one."""
+        assert self.replica is not None
+        self.replica.ask("REPLICAOF", "127.0.0.1", 1)
+
+    def fail_over(self) -> None:
+        """Kill the master, and have the replica take its place."""
+        assert self.replica is not None
+        self.master.kill()
+        self.replica.ask("REPLICAOF", "NO", "ONE")
+        self.master, self.replica = self.replica, None
+        self.master.move(self.path)
 
 
 class Servers:
@@ -153,6 +228,10 @@ class Servers:
         self._all.append(Server(Path(tempfile.mkdtemp(prefix="zooredis-")), options, watches))
         self._all[-1].start()
         return self._all[-1]
+
+    def pair(self, *options: str) -> Pair:
+        """A new master, and a replica of it, each with these options besides."""
+        return Pair(self, options)
 
     def end(self) -> None:
         """Kill and remove all."""

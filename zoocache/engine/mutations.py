@@ -49,6 +49,7 @@ def invalidate(engine: Engine, tags: Sequence[str]) -> None:
     hosts = engine.hosts
     if hosts is not None:
         engine.on_segment(lambda trie: hosts.tell(trie, hosts.message(trie, tags=tags), targets, wall_ms))
+        engine.watch()  # who does nothing else must see to it, too, that there is somebody to send it
     else:
         try:
             engine.trie.invalidate(targets, wall_ms)
@@ -99,6 +100,7 @@ def tell(
     Returns:
         Where in the outbox of which segment it stands.
     """
+    engine.watch()  # as in `invalidate`
     wall_ms = clock.wall_ms()
     if not hosts.through:
         return (
@@ -172,6 +174,7 @@ def set_anew(engine: Engine, far: FarStore, hosts: Hosts, what: tuple[Any, ...])
     """
     from zoocache.bus.message import EVERYTHING, pack  # whoever has no other hosts need not load it
 
+    engine.watch()
     trie = engine.trie
     said = pack(hosts.message(trie, digests=what[:1])._replace(origin=0))
     told: Told | None = yield Ask(far, "save_and_tell", *what, said, hosts.known(trie), EVERYTHING)
