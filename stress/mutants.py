@@ -87,7 +87,7 @@ def _gullible() -> None:
 def _late_stamp() -> None:
     """Entries of a store carry the store's number when they are saved, not when their fill began."""
 
-    def mutant(engine: Engine, live: Live, _stamp: Stamp | None, **anew: bytes | None) -> Steps[None]:
+    def mutant(engine: Engine, live: Live, _stamp: Stamp | None, **anew: bool) -> Steps[None]:
         stamp = None if engine.store is None else engine.store.stamp()
         yield from whole(engine, live, stamp, **anew)
 
@@ -112,13 +112,13 @@ def _no_recovery() -> None:
 
 def _mute() -> None:
     """What stands in the outbox counts as sent, and is not."""
-    put(Sending, "_send", lambda *_: None)
+    put(Sending, "_send", lambda self, *_: self._bus.now())
 
 
 def _no_replay() -> None:
     """What was missed is not read up from the stream."""
     whole = RedisBus.since
-    put(RedisBus, "since", lambda self, position: whole(self, position)._replace(heard=()))
+    put(RedisBus, "since", lambda self, position, own=None: whole(self, position, own)._replace(heard=()))
 
 
 def _no_floor() -> None:

@@ -92,8 +92,8 @@ def followers() -> int:
     return 0 if engine is None else sum(len(flight.wakers or ()) for flight in list(engine.flights._flights.values()))
 
 
-def followers_elsewhere() -> bool:
-    """Whether any process waits for a flight of another one."""
+def followers_elsewhere() -> int:
+    """For how many flights a process waits that are of another one."""
     from zoocache import runtime
     from zoocache.shm.claims import RUNNING
     from zoocache.shm.layout import C_JOINED, C_STATE, CLAIM_WORDS
@@ -101,4 +101,4 @@ def followers_elsewhere() -> bool:
     segment = runtime.engine().trie.segment
     layout, words = segment.layout, segment.words
     places = range(layout.claims_at, layout.claims_at + layout.claims * CLAIM_WORDS, CLAIM_WORDS)
-    return any(words[at + C_STATE] == RUNNING and words[at + C_JOINED] for at in places)
+    return sum(words[at + C_STATE] == RUNNING and words[at + C_JOINED] == 1 for at in places)

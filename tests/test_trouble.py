@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import resource
 import stat
 import time
@@ -207,6 +208,13 @@ def test_a_disk_without_room(in_namespace: InNamespace, tmp_path: Path) -> None:
             done = 0
         if done:
             assert [(n, 1) for n in range(50)] == [get(n)[:2] for n in range(50)]
+        refusals = []
+        for n in range(200):  # some find the room of what is there
+            try:
+                zoocache.set(f"k{n}", os.urandom(20_000))
+            except StorageError as error:  # noqa: PERF203
+                refusals.append(str(error))
+        assert [] == [each for each in refusals if not re.search("disk|full", each)]
         (disk / "greedy").unlink()
         invalidate("n")
         assert [(n, 1) for n in range(50)] == [get(n)[:2] for n in range(50)]

@@ -15,11 +15,13 @@ import pytest
 
 import zoocache
 from tests.crowd import followers, together, until
+from tests.servers import Servers
 from zoocache import UnkeepableResult, cacheable, clock, codec, configure, entry, invalidate, keys, runtime
 from zoocache.engine import keeping, mutations
 from zoocache.engine.core import Engine
 from zoocache.engine.effects import drive
 from zoocache.engine.live import LIVE, Live, monotonic
+from zoocache.shm.layout import H_CAUGHT_UP
 from zoocache.storage import FOREVER, Life, Store
 
 
@@ -330,6 +332,27 @@ def test_set_overtakes_what_is_live_elsewhere(lmdb: Path) -> None:
     store.save(other.digest, (), stamp, entry.pack("k", (), other.payload), FOREVER, clock.now(), anew=True)
     mutations.overtake_key(engine, other.digest)
     assert "theirs" == zoocache.get("k")
+
+
+def test_what_is_computed_before_the_host_has_caught_up(tmp_path: Path, servers: Servers) -> None:
+    """A host with LMDB that cannot hear yet what it missed takes nothing from there, but keeps what it computes; once
+    it has heard, that is believed."""
+    server = servers.start()
+    configure(storage_url=f"lmdb://{tmp_path / 'cache'}", bus_url=server.url)
+    runs: list[int] = []
+    count = cacheable(deps="a")(lambda n: runs.append(n) or len(runs))
+    engine = runtime.engine()
+    count(0)
+    until(lambda: not engine.watch() or engine.may_load())
+    server.freeze()
+    engine.trie.words[H_CAUGHT_UP] = 0
+    assert 2 == count(1)
+    engine.lives.clear()
+    assert 3 == count(1)
+    server.thaw()
+    until(engine.may_load)
+    engine.lives.clear()
+    assert 3 == count(1)
 
 
 def test_a_set_that_was_overtaken_is_not_held(storage: str) -> None:

@@ -212,6 +212,25 @@ def test_an_exception_reaches_other_processes(lmdb: object, peer: Callable[[], P
     assert [leader.pid] == world.fills("a")
 
 
+def test_a_failure_is_told_on_as_it_was(lmdb: object, peer: Callable[[], Peer]) -> None:
+    """Who follows a follower gets the type's name and the message of what was raised at first, not of a FillFailed."""
+    leader, follower, last = peer(), peer(), peer()
+    leader.call("close_gate", "a")
+    leader.begin("broken", "a")
+    leader.wait_inside("a")
+    follower.call("close_gate", "outer a")
+    follower.begin("tell_outer_failure", "a")
+    follower.wait_inside("outer a")
+    last.begin("tell_outer_failure", "a")
+    until(followers_elsewhere)
+    follower.go_on()
+    until(lambda: followers_elsewhere() > 1)
+    leader.go_on()
+    with pytest.raises(PeerError, match="'LookupError', 'no a here'"):
+        leader.result()
+    assert [["LookupError", "no a here"]] * 2 == [each.result()[:2] for each in (follower, last)]
+
+
 def test_exceptions_are_not_kept(storage: str, peer: Callable[[], Peer]) -> None:
     """The next call computes again, in this and in every other process."""
     peers = [peer(), peer()]

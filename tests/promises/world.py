@@ -145,6 +145,22 @@ def broken_late(name: str) -> int:
     raise LookupError(f"no {name} here")
 
 
+@cacheable
+def broken_outer(name: str) -> int:
+    """Raises what `broken` raises, or what its followers are told."""
+    compute(f"outer {name}")
+    return broken(name)
+
+
+def tell_outer_failure(name: str) -> list[str]:
+    """As `tell_failure`, of `broken_outer`."""
+    try:
+        broken_outer(name)
+    except zoocache.FillFailed as error:
+        return [error.type_name, error.reason, str(error)]
+    return []
+
+
 def tell_failure(name: str) -> list[str]:
     """What the one who computed `broken` raised, as a follower in another process learns it."""
     try:

@@ -127,8 +127,10 @@ def _blame_deps(spec: Spec, error: Exception) -> NoReturn:
 
 
 def told(error: Exception) -> bytes:
-    """What the other processes are told of an exception."""
+    """What the other processes are told of an exception: of what was told by others, what they said."""
     meant = error.original if isinstance(error, Disguised) else error
+    if isinstance(meant, FillFailed):
+        return f"{meant.type_name}\n{meant.reason}".encode("utf-8", "replace")
     try:
         reason = str(meant)
     except Exception:  # noqa: BLE001  # it is the user's, and the flight must end

@@ -222,16 +222,17 @@ class Engine:
     def ask(self, method: str, *args: Any) -> Steps[Any]:
         """A question to the store, for steps that can do without an answer: None where it fails, where it does not know
         all that was invalidated here, or where there is none."""
-        store, far = self.store, self.far
-        if store is None or not self.takes_from_store():
+        if self.store is None or not self.takes_from_store():
             return None
         try:
-            if far is not None:
-                return (yield Ask(far, method, *args))
-            return getattr(store, method)(*args)
+            return (yield from self.asked(method, *args))
         except (StorageError, Busy) as error:
             self.warn(error)
             return None
+
+    def asked(self, method: str, *args: Any) -> Steps[Any]:
+        """A question to the store, which there is; raises what it raises."""
+        return (yield Ask(self.far, method, *args)) if self.far is not None else getattr(self.store, method)(*args)
 
     def tell_touches(self) -> Steps[None]:
         """Write down which entries were read, if it is time to."""

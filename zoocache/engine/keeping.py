@@ -16,7 +16,7 @@ from zoocache.engine import fill as fills
 from zoocache.engine import mutations
 from zoocache.engine.effects import Ask, Steps, patiently
 from zoocache.engine.live import LIVE, Entry, Live, set_life, touch_s
-from zoocache.errors import StorageError, UnkeepableResult
+from zoocache.errors import Busy, StorageError, UnkeepableResult
 from zoocache.log import log
 from zoocache.shm import points
 from zoocache.storage import FOREVER, Life, Loaded, Stamp
@@ -35,10 +35,14 @@ class Begun(NamedTuple):
 
 
 def begin_here(engine: Engine) -> Begun:
-    """`begin`, where the store is not far away."""
+    """`begin`, where the store is not far away.
+
+    A stamp may be taken before the host has heard what it missed: what it hears raises the store's own numbers, so at
+    worst what comes of it is overtaken for nothing.
+    """
     trie, store = engine.trie, engine.store
     since = trie.seq()
-    return Begun(trie, since, engine.guarded(store.stamp) if store is not None and engine.may_load() else None)
+    return Begun(trie, since, None if store is None else engine.guarded(store.stamp))
 
 
 def begin(engine: Engine) -> Steps[Begun]:
@@ -237,7 +241,7 @@ def put(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
     """
     if live.payload is not None:
         if stamp is None or not engine.takes_from_store():
-            raise StorageError(f"{live.key} was not set: {engine.store_name} does not answer; the log says why")
+            yield from _refuse_to_set(engine, live.key)
         yield from save(engine, live, stamp, anew=True)
         yield from patiently(lambda: _overtake_key(engine, live))
     engine.flights.overtake(live.key)
@@ -245,6 +249,23 @@ def put(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
     if old is not None:
         engine.lives.drop(old)
     hold_new(engine, live)
+
+
+def _refuse_to_set(engine: Engine, key: str) -> Steps[None]:
+    """Say why there is no stamp, or none that may be used: ask once more.
+
+    Raises:
+        StorageError: always; it names the cause.
+    """
+    why = "it did not answer at first; try again"
+    if not engine.takes_from_store():
+        why = "it has not been told of all that was invalidated on this host; that is done as soon as it can be reached"
+    else:
+        try:
+            yield from engine.asked("stamp")
+        except (StorageError, Busy) as error:
+            raise StorageError(f"{key} was not set: {error}") from error
+    raise StorageError(f"{key} was not set in {engine.store_name}: {why}")
 
 
 def _overtake_key(engine: Engine, live: Live) -> None:
