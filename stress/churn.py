@@ -157,6 +157,9 @@ class Stream(Writer):
 class Passer(Reader):
     """Reads numbers of all writers, mostly the latest."""
 
+    breath_part = 0.5
+    """Here it is the writers that matter."""
+
     def __init__(self, lane: Lane) -> None:
         super().__init__(lane)
         self._wanted = 0

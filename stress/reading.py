@@ -32,9 +32,11 @@ class Reader:
     Attributes:
         lane: as given.
         gives_up: what the one way that writes may raise, though nobody is to blame.
+        breath_part: after so many of its reads it lets go of the interpreter for a moment.
     """
 
     gives_up: tuple[type[Exception], ...] = (zoocache.Busy,)
+    breath_part = BREATH_PART
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -47,7 +49,7 @@ class Reader:
         chance = self.lane.chance
         while self.lane.goes_on():
             self.read_any()
-            if chance.random() < BREATH_PART:
+            if chance.random() < self.breath_part:
                 time.sleep(BREATH_S)
 
     def read_any(self) -> None:
@@ -170,7 +172,7 @@ class Looper(Reader):
         chance = self.lane.chance
         while self.lane.goes_on():
             await self.read_any_async()
-            if chance.random() < BREATH_PART:
+            if chance.random() < self.breath_part:
                 await asyncio.sleep(BREATH_S)
 
     async def read_any_async(self) -> None:
