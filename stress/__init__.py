@@ -4,7 +4,7 @@ They are not installed with it; run them from the repository:
 
     python -m stress storm --processes 8 --seconds 60 --seed 7 --storage lmdb
 
-    herd, storm, killer, churn, reboot, forks   the programs; each ends with status 0 only if every promise held
+    herd, storm, killer, churn, reboot, forks, soak     the programs; each ends with status 0 only if every promise held
     partition               one more: several hosts and a server, with faults between them
     bench/                  speed, beside other caches, as ratios
     tree, ways, acts        the tags and keys of storm and killer; how they are read; how they are changed
@@ -13,6 +13,8 @@ They are not installed with it; run them from the repository:
     threads                 of a process, which end together
     boots, keepsakes        of reboot: clocks that tell of another boot; what is kept across an end
     offspring, newcomer, places     of forks: how processes are born, live and end; where on the board
+    meters                  of soak: what a run takes of its machine
+    server                  of a run with one host, and its listener
     hosts, faults           of partition: a network, a clock and a listener for each host; what is done to them
     listener                the program of such a listener
     run, fleet, verdict     one run, its processes, and what it leaves in the segment

@@ -9,15 +9,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stress import bench, churn, forks, herd, killer, partition, proof, reboot, storm
+from stress import bench, churn, forks, herd, killer, partition, proof, reboot, soak, storm
 from stress.mutants import MUTANTS
 from stress.run import Leaked, Options
 
 PROGRAMS: dict[str, Callable[[Options], bool]] = {
     "herd": herd.main, "storm": storm.main, "killer": killer.main, "churn": churn.main,
-    "reboot": reboot.main, "forks": forks.main, "partition": partition.main,
+    "reboot": reboot.main, "forks": forks.main, "soak": soak.main, "partition": partition.main,
 }  # fmt: skip
 ON_HOSTS = "partition"
+WITH_SERVER = ("storm", "killer", "forks", "soak")
+"""Those that may be given a server, though they have one host."""
+HOST_STORAGES = ("memory", "lmdb")
+EVERY_STORAGE = (*HOST_STORAGES, "redis")
 HOSTS, PROCESSES_OF_A_HOST = 3, 2
 PROCESSES = 6
 SECONDS = 20.0
@@ -68,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     programs = parser.add_subparsers(dest="name", required=True)
     for name, program in PROGRAMS.items():
         about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
-        add = _add_options_of_hosts if name == ON_HOSTS else _add_options
+        ways = {ON_HOSTS: _add_options_of_hosts} | dict.fromkeys(WITH_SERVER, _add_options_of_one_host)
+        add: Callable[[argparse.ArgumentParser], None] = ways.get(name, _add_options)
         add(programs.add_parser(name, help=about, description=about))
     judge = programs.add_parser("history", help="judge again what a run with --history kept")
     judge.add_argument("file", type=Path)
@@ -82,11 +87,16 @@ def _parser() -> argparse.ArgumentParser:
 def _add_options_of_hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", type=int, default=HOSTS, help=f"how many (default {HOSTS})")
     parser.add_argument("--bus", action=argparse.BooleanOptionalAction, default=True, help="whether they hear")
-    _add_options(parser, PROCESSES_OF_A_HOST, ("memory", "lmdb", "redis"))
+    _add_options(parser, PROCESSES_OF_A_HOST, EVERY_STORAGE)
+
+
+def _add_options_of_one_host(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bus", action="store_true", help="whether there is a bus, though nobody else hears")
+    _add_options(parser, storages=EVERY_STORAGE)
 
 
 def _add_options(
-    parser: argparse.ArgumentParser, processes: int = PROCESSES, storages: Sequence[str] = ("memory", "lmdb")
+    parser: argparse.ArgumentParser, processes: int = PROCESSES, storages: Sequence[str] = HOST_STORAGES
 ) -> None:  # fmt: skip
     parser.add_argument("--processes", type=int, default=processes, help=f"how many at once (default {processes})")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for how long (default {SECONDS:g})")

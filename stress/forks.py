@@ -19,6 +19,7 @@ from stress.newcomer import leave_word, places_of
 from stress.offspring import KINDS, LANES, PLACES_EACH, life, live
 from stress.places import Places
 from stress.run import Options, Run, opened
+from stress.server import served
 from stress.storm import FLIGHT_TIMEOUT_S, Watch, conclude, leave, read_all
 
 TICK_S = 0.02
@@ -36,7 +37,7 @@ def work(run: Run, places: Places, slot: int) -> None:
 def main(options: Options) -> bool:
     """Run forks; whether all promises held."""
     shape = Shape(options.processes * (1 + PLACES_EACH), LANES, tree.KEYS, cells=len(KINDS))
-    with opened(options, shape, FLIGHT_TIMEOUT_S) as run:
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run):
         leave_word(run)
         places = places_of(run)
         fleet = Fleet(run.board, lambda slot: work(run, places, slot), run.directory)

@@ -18,6 +18,7 @@ from stress.board import Shape
 from stress.fleet import Departure, Fleet, Member
 from stress.proof import proven
 from stress.run import Options, Run, opened
+from stress.server import served
 from stress.storm import LANES, Watch, conclude, leave, read_all, work
 from zoocache.shm import points
 
@@ -40,8 +41,22 @@ STOP_PART = 0.2
 
 BIRTH_POINTS = [name for name in points.ALL if name.startswith("segment.")]
 """Passed by the one process that creates the segment."""
-STORE_ROOMS = ("store.", "claim.", "engine.stored")
+STORE_ROOMS = ("claim.", "engine.stored")
 """Passed only where there is a store."""
+LMDB_ROOMS = ("store.",)
+BUS_ROOMS = ("outbox.",)
+"""Passed only where something is to be told to others."""
+LISTENER_ROOMS = ("hosts.",)
+"""Passed by listeners alone; partition kills them there."""
+
+
+def points_of(options: Options) -> list[str]:
+    """The points that a process of the fleet may come to once there is a segment."""
+    out_of_reach = [*BIRTH_POINTS, *LISTENER_ROOMS]
+    out_of_reach += STORE_ROOMS if options.storage == "memory" else ()
+    out_of_reach += LMDB_ROOMS if options.storage != "lmdb" else ()
+    out_of_reach += BUS_ROOMS if options.storage != "redis" and not options.bus else ()
+    return [name for name in points.ALL if not name.startswith(tuple(out_of_reach))]
 
 
 class Malice:
@@ -59,10 +74,7 @@ class Malice:
         self._fleet = fleet
         self._chance = run.chance("malice")
         self._acted_s = 0.0
-        in_store = run.options.storage != "memory"
-        self.points = [
-            name for name in points.ALL if name not in BIRTH_POINTS and (in_store or not name.startswith(STORE_ROOMS))
-        ]
+        self.points = points_of(run.options)
         self._turn = self._chance.randrange(len(self.points))
 
     def bear(self) -> None:
@@ -146,7 +158,7 @@ class Malice:
 def main(options: Options) -> bool:
     """Run killer; whether all promises held."""
     shape = Shape(options.processes, LANES, tree.KEYS)
-    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, proven(run) as proof:
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run), proven(run) as proof:
         fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
         malice = Malice(run, fleet)
         try:

@@ -20,7 +20,7 @@ WORD = "newcomers"
 
 def leave_word(run: Run) -> None:
     """Tell newcomers of a run."""
-    said = {"options": vars(run.options), "shape": run.board.shape, "prefix": run.prefix}
+    said = {"options": vars(run.options), "shape": run.board.shape, "prefix": run.prefix, "server": run.server_url}
     (run.directory / WORD).write_text(json.dumps(said))
 
 
@@ -28,9 +28,11 @@ def join(directory: Path) -> Run | None:
     """The run that has this directory; None if it is over."""
     try:
         said = json.loads((directory / WORD).read_text())
-        return Run(Options(**said["options"]), Shape(*said["shape"]), FLIGHT_TIMEOUT_S, (directory, said["prefix"]))
+        run = Run(Options(**said["options"]), Shape(*said["shape"]), FLIGHT_TIMEOUT_S, (directory, said["prefix"]))
     except FileNotFoundError:
         return None
+    run.server_url = said["server"]
+    return run
 
 
 def places_of(run: Run) -> Places:

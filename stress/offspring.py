@@ -208,7 +208,7 @@ def _judge(reading: oracle.Reading, found: Any, key: int) -> None:
 
 
 def _may_fork() -> bool:
-    return life.generation < LAST_GENERATION and len(life.children) < MOST_CHILDREN
+    return not life.over and life.generation < LAST_GENERATION and len(life.children) < MOST_CHILDREN
 
 
 def _forked(kind: int) -> bool:
@@ -293,10 +293,11 @@ def _reap() -> None:
 def _await_children() -> None:
     """Let the children end by themselves, as far as the run is over; kill who does not."""
     until_s = time.monotonic() + (GONE_S if not life.over else 0.0)
+    life.over = True
     while life.children and time.monotonic() < until_s:
         _reap()
         time.sleep(0.005)
-    for pid in life.children:
+    while life.children:  # a task may have had one more
+        pid = life.children.pop()
         os.kill(pid, signal.SIGKILL)
-    for pid in life.children:
         os.waitpid(pid, 0)

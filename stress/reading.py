@@ -42,6 +42,8 @@ class Reader:
         self.lane = lane
         self._board = lane.run.board
         self._process = os.getpid()
+        if lane.run.server_url is not None:
+            self.gives_up = (zoocache.Busy, zoocache.StorageError)
         self._spoils = lane.run.options.storage == "lmdb"
 
     def run(self) -> None:

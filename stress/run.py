@@ -25,6 +25,8 @@ from zoocache.shm import segment
 from zoocache.shm.layout import MIN_SIZE
 
 MAP_SIZE = 64 * 1024 * 1024
+SERVER_TIMEOUT_S = 5.0
+"""Of a question to a server that is well, on a machine that may be slow."""
 LOG = "log"
 LOG_LINES = 20
 
@@ -41,7 +43,7 @@ class Options:
         slack: multiplies every limit of time, for machines that are slow or have much else to do.
         mutant: the fault to plant into the library; "" for none.
         hosts: of partition; `processes` is how many each of them has.
-        bus: of partition: whether the hosts hear each other.
+        bus: whether the hosts hear each other; with one host, whether it has a bus all the same.
         history: a directory in which all events are kept; "" for none.
     """
 
@@ -52,7 +54,7 @@ class Options:
     slack: float = 1.0
     mutant: str = ""
     hosts: int = 1
-    bus: bool = True
+    bus: bool = False
     history: str = ""
 
 
@@ -69,6 +71,7 @@ class Run:
         prefix: of the cache, of this run alone.
         flight_timeout_s: what the cache is configured with.
         tokens_lost: how many the verdict missed in gates.
+        server_url: of the one server of a run with one host; None: it has none, or its hosts have their own.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Run:
         self.board = Board(self.directory / "board", shape, of is None)
         self.supervisor = os.getpid()
         self.tokens_lost = 0
+        self.server_url: str | None = None
         self._failures = self.directory / "failures"
         self._failures.touch()
         self._log = self.directory / LOG
@@ -93,10 +97,11 @@ class Run:
             options: of the cache, beside those that all runs have.
         """
         keep_log(self.directory)
-        storage = f"lmdb://{self.directory}/entries" if self.options.storage == "lmdb" else None
+        storages = {"memory": None, "lmdb": f"lmdb://{self.directory}/entries", "redis": self.server_url}
         common: dict[str, Any] = {
-            "storage_url": storage, "prefix": self.prefix, "shm_size": MIN_SIZE,
-            "flight_timeout": self.flight_timeout_s, "lmdb_map_size": MAP_SIZE,
+            "storage_url": storages[self.options.storage], "prefix": self.prefix, "shm_size": MIN_SIZE,
+            "flight_timeout": self.flight_timeout_s, "lmdb_map_size": MAP_SIZE, "redis_timeout": SERVER_TIMEOUT_S,
+            "bus_url": self.server_url if self.options.bus else None,
         }  # fmt: skip
         zoocache.configure(**common | options)
         mutants.plant(self.options.mutant)

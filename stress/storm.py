@@ -27,6 +27,7 @@ from stress.fleet import Fleet
 from stress.proof import proven
 from stress.reading import Looper, Reader
 from stress.run import Lane, Options, Run, opened
+from stress.server import served
 from stress.threads import run_together
 from stress.verdict import pass_verdict
 from stress.writing import Writer
@@ -56,7 +57,8 @@ def work(run: Run, slot: int) -> None:
 
 def main(options: Options) -> bool:
     """Run storm; whether all promises held."""
-    with opened(options, Shape(options.processes, LANES, tree.KEYS), FLIGHT_TIMEOUT_S) as run, proven(run) as proof:
+    shape = Shape(options.processes, LANES, tree.KEYS)
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run), proven(run) as proof:
         have_done(run, work, Watch(run))
         proof.end()
         return conclude(run, lambda: read_all(run))

@@ -14,7 +14,15 @@ from zoocache import clock, runtime
 from zoocache._zoocache import Core
 from zoocache.shm import identity
 from zoocache.shm.claims import RUNNING, Claim
-from zoocache.shm.layout import C_TICKET, CLAIM_WORDS, H_COARSENED, H_INHERITED, H_INVALIDATIONS, H_PRUNES
+from zoocache.shm.layout import (
+    C_TICKET,
+    CLAIM_WORDS,
+    H_COARSENED,
+    H_INHERITED,
+    H_INVALIDATIONS,
+    H_LISTENER_PID,
+    H_PRUNES,
+)
 from zoocache.shm.segment import Segment
 
 PATIENCE_S = 30.0
@@ -81,7 +89,8 @@ def _tokens(segment: Segment) -> int:
 
 def _slot_faults(segment: Segment, core: Core) -> list[str]:
     faults = [] if segment.claim_slot(clock.now().wall_ms) else ["no slot is free, though nobody else is attached"]
-    others = [process.pid for process in core.processes() if process.pid != os.getpid()]
+    known = (os.getpid(), segment.words[H_LISTENER_PID])
+    others = [process.pid for process in core.processes() if process.pid not in known]
     return [*faults, f"slots of processes that are gone count as alive: {others}"] if others else faults
 
 

@@ -68,6 +68,8 @@ class Writer:
         self.lane = lane
         self.finished = 0
         self._chance = lane.chance
+        if lane.run.server_url is not None:
+            self.gives_up = (zoocache.Busy, zoocache.StorageError)
         self._is_told = lane.run.options.storage == "redis" or (
             lane.run.options.storage == "lmdb" and lane.run.options.hosts == 1
         )

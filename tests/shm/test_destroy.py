@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import time
+from pathlib import Path
 
 import pytest
 
+from tests.children import DEADLINE_S
 from tests.conftest import objects_of
+from tests.forks import Forks
 from zoocache.errors import SegmentError
-from zoocache.shm.segment import attach, destroy
+from zoocache.shm import identity, kernel
+from zoocache.shm.layout import LOCK_ATTACHED
+from zoocache.shm.segment import attach, attach_to_existing, destroy
 
 
 def test_destroy_removes_what_nobody_uses(prefix: str) -> None:
@@ -22,6 +29,39 @@ def test_destroy_removes_what_nobody_uses(prefix: str) -> None:
     assert destroy(prefix)
     assert [] == objects_of(prefix)
     assert not destroy(prefix)
+
+
+def test_who_comes_while_it_is_removed_makes_no_other(prefix: str, forks: Forks) -> None:
+    """A listener that has found the segment, and waits for whoever is removing it, leaves nothing in its place."""
+    attach(prefix).leave()
+    reader, writer = os.pipe()
+    late = forks.fork(_find_none, prefix, reader)
+    fd = os.open(identity.segment_file(identity.segment_name(prefix)), os.O_RDWR)
+    assert kernel.try_exclusive(fd, LOCK_ATTACHED)  # as `destroy` does
+    os.write(writer, b"1")
+    until_s = time.monotonic() + DEADLINE_S
+    while not any(prefix in link for link in _open_files(late.pid)):
+        assert time.monotonic() < until_s
+    for path in objects_of(prefix):
+        path.unlink()
+    for own in (fd, reader, writer):
+        os.close(own)
+    assert 0 == late.wait()
+    assert [] == objects_of(prefix)
+
+
+def _find_none(prefix: str, reader: int) -> None:
+    os.read(reader, 1)
+    assert attach_to_existing(prefix) is None
+
+
+def _open_files(pid: int) -> list[str]:
+    fds = Path(f"/proc/{pid}/fd")
+    links = []
+    for fd in os.listdir(fds):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(fds / fd))
+    return links
 
 
 def test_destroy_closes_only_what_it_opened(prefix: str) -> None:

@@ -7,7 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from stress.killer import BIRTH_POINTS, points_of
+from stress.listener import POINTS as LISTENER_POINTS
+from stress.run import Options
 from tests.stress.conftest import Ended
+from zoocache.shm import points
 
 Stress = Callable[..., Ended]
 
@@ -15,10 +19,21 @@ SHORT = ("--processes", "3", "--seconds", "4", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "4", "--seconds", "40", "--slack", "1")
 
 
-@pytest.mark.parametrize("storage", ["memory", "lmdb"])
-def test_killer_holds(storage: str, stress: Stress) -> None:
+def test_the_points_that_can_be_reached() -> None:
+    """Each storage has its own; together with partition, which kills listeners, all are walked over."""
+    walks = [
+        {*points_of(Options(1, 1, 1, storage, bus=bus)), *BIRTH_POINTS}
+        for storage in ("memory", "lmdb", "redis") for bus in (False, True)
+    ]  # fmt: skip
+    assert {"lock.held", "trie.changed"} <= set.intersection(*walks)
+    assert {name for name in points.ALL if not name.startswith("hosts.")} == set.union(*walks)
+    assert {name for name in points.ALL if name.startswith("hosts.")} <= set(LISTENER_POINTS)
+
+
+@pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("lmdb", "--bus"), ("redis",)], ids="".join)
+def test_killer_holds(mixture: tuple[str, ...], stress: Stress) -> None:
     """Kills and stops at named points and anywhere: nothing stale, nobody stuck, nothing lost."""
-    ended = stress("killer", "--seed", "1", "--storage", storage, *SHORT)
+    ended = stress("killer", "--seed", "1", *SHORT, "--storage", *mixture)
     assert 0 == ended.status, ended.said
     assert "killer: every promise held (seed 1)" in ended.said
     killed, at_points = map(int, re.findall(r"killed: (\d+), of them (\d+) at ", ended.said)[0])

@@ -260,13 +260,19 @@ def attach(
         SegmentTooSmall: no room.
         SegmentError: whatever else the system says.
     """
-    name = identity.segment_name(prefix, host_id=host_id)
+    segment = _settled(identity.segment_name(prefix, host_id=host_id), size, lock_timeout_s, create=True)
+    assert segment is not None
+    return segment
+
+
+def _settled(name: str, size: int | None, lock_timeout_s: float, create: bool) -> Segment | None:
+    """The segment of that name, or a private one; None where there is none, and none is to be made."""
     try:
         with kernel.stdio_taken():
             for _ in range(ATTEMPTS):
-                fd = open_object(name)
+                fd = open_object(name, create)
                 if fd is None:
-                    return private(name, size, lock_timeout_s)
+                    return private(name, size, lock_timeout_s) if create else None
                 if settle(name, fd, size):
                     return _attached(name, fd, True, lock_timeout_s)
                 os.close(fd)
@@ -286,15 +292,17 @@ def attach(
 def attach_to_existing(
     prefix: str, lock_timeout_s: float = DEFAULT_TIMEOUT_S, host_id: str = ""
 ) -> Segment | None:  # fmt: skip
-    """As `attach`, but None where there is no such segment: the listener makes none, it leaves."""
-    fd = open_object(identity.segment_name(prefix, host_id=host_id), create=False)
+    """As `attach`, but None where there is no such segment, or is none any more when it could be attached to: the
+    listener makes none, it leaves."""
+    name = identity.segment_name(prefix, host_id=host_id)
+    fd = open_object(name, create=False)
     if fd is None:
         return None
     try:
         is_made = os.fstat(fd).st_size > 0
     finally:
         os.close(fd)
-    return attach(prefix, None, lock_timeout_s, host_id) if is_made else None
+    return _settled(name, None, lock_timeout_s, create=False) if is_made else None
 
 
 def _attached(name: str, fd: int, shared: bool, lock_timeout_s: float) -> Segment:
