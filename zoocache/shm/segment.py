@@ -289,11 +289,8 @@ def _settled(name: str, size: int | None, lock_timeout_s: float, create: bool) -
                                      "removing it again and again?")  # fmt: skip
 
 
-def attach_to_existing(
-    prefix: str, lock_timeout_s: float = DEFAULT_TIMEOUT_S, host_id: str = ""
-) -> Segment | None:  # fmt: skip
-    """As `attach`, but None where there is no such segment, or is none any more when it could be attached to: the
-    listener makes none, it leaves."""
+def attach_to_existing(prefix: str, host_id: str = "") -> Segment | None:
+    """As `attach`, but None where there is no segment, or none any more: the listener makes none, it leaves."""
     name = identity.segment_name(prefix, host_id=host_id)
     fd = open_object(name, create=False)
     if fd is None:
@@ -302,7 +299,7 @@ def attach_to_existing(
         is_made = os.fstat(fd).st_size > 0
     finally:
         os.close(fd)
-    return _settled(name, None, lock_timeout_s, create=False) if is_made else None
+    return _settled(name, None, DEFAULT_TIMEOUT_S, create=False) if is_made else None
 
 
 def _attached(name: str, fd: int, shared: bool, lock_timeout_s: float) -> Segment:
