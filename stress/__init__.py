@@ -15,8 +15,8 @@ They are not installed with it; run them from the repository:
     offspring, newcomer, places     of forks: how processes are born, live and end; where on the board
     meters                  of soak: what a run takes of its machine
     server                  of a run with one host, and its listener
-    hosts, faults           of partition: a network, a clock and a listener for each host; what is done to them
-    listener                the program of such a listener
+    far, hosts, listener    of partition: who reads and writes; a network, a clock and a listener for each host
+    faults, absence         of partition: what is done to them
     run, fleet, verdict     one run, its processes, and what it leaves in the segment
     summary                 the line that each program ends with
     mutants                 faults planted in the library on purpose: an oracle that misses them proves nothing

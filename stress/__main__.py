@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stress import bench, churn, forks, herd, killer, partition, proof, reboot, soak, storm
-from stress.mutants import MUTANTS
+from stress.mutants import MUTANTS, table
 from stress.run import Leaked, Options
 
 PROGRAMS: dict[str, Callable[[Options], bool]] = {
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return bench.main(chosen.quick, chosen.write, chosen.only)
         if chosen.name == "history":
             return 0 if proof.main(chosen.file) else 1
+        if chosen.name == "mutants":
+            return 0 if table.main(chosen.only, chosen.seconds) else 1
         return _run(chosen)
     except KeyboardInterrupt:
         print("\ninterrupted")
@@ -73,10 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     for name, program in PROGRAMS.items():
         about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
         ways = {ON_HOSTS: _add_options_of_hosts} | dict.fromkeys(WITH_SERVER, _add_options_of_one_host)
+        ways["killer"] = _add_options_of_killer
         add: Callable[[argparse.ArgumentParser], None] = ways.get(name, _add_options)
         add(programs.add_parser(name, help=about, description=about))
     judge = programs.add_parser("history", help="judge again what a run with --history kept")
     judge.add_argument("file", type=Path)
+    planted = programs.add_parser("mutants", help="plant each fault in turn, and tell who caught it")
+    planted.add_argument("--only", action="append", choices=MUTANTS, help="this one only; may be repeated")
+    planted.add_argument("--seconds", type=float, default=table.SECONDS, help="for how long each may go uncaught")
     measure = programs.add_parser("bench", help="how fast it is, beside other caches")
     measure.add_argument("--quick", action="store_true", help="a rough look in less time")
     measure.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page of documents")
@@ -93,6 +99,11 @@ def _add_options_of_hosts(parser: argparse.ArgumentParser) -> None:
 def _add_options_of_one_host(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bus", action="store_true", help="whether there is a bus, though nobody else hears")
     _add_options(parser, storages=EVERY_STORAGE)
+
+
+def _add_options_of_killer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--points", default="", metavar="ROOM", help="only named points that begin so (default: all)")
+    _add_options_of_one_host(parser)
 
 
 def _add_options(

@@ -25,7 +25,7 @@ from stress.events import RING_WORDS, Ring
 
 CONTROL_WORDS = 32
 C_HALT = 0  # all lanes leave
-C_FAILED = 1  # somebody has written a report
+C_FAILED = 1  # somebody has written a report, then: monotonic ns
 C_STOPPED_NS = 2  # how long, altogether, some process was stopped
 C_FREE = 3  # from here on: the program's own
 C_STAGE = 3  # of partition: see there

@@ -171,11 +171,11 @@ class Hosts:
         epoch, n = found
         return Standing(int(epoch or b"0", 16), int(n or 0))
 
-    def unsettled(self) -> str:
-        """What keeps some host from having told and heard everything; "" for nothing."""
+    def unsettled(self, away: Host | None = None) -> str:
+        """What keeps some host from having told and heard everything; "" for nothing. Who is away is not asked."""
         server = self.standing()
         hears = self._run.options.bus
-        found = [host.settled(server, hears) for host in self.all]
+        found = [host.settled(server, hears) for host in self.all if host is not away]
         return "; ".join(filter(None, found)) or ("" if self.standing() == server else "the numbers still grow")
 
     def tell(self) -> None:

@@ -56,7 +56,8 @@ def points_of(options: Options) -> list[str]:
     out_of_reach += STORE_ROOMS if options.storage == "memory" else ()
     out_of_reach += LMDB_ROOMS if options.storage != "lmdb" else ()
     out_of_reach += BUS_ROOMS if options.storage != "redis" and not options.bus else ()
-    return [name for name in points.ALL if not name.startswith(tuple(out_of_reach))]
+    wanted = [name for name in points.ALL if name.startswith(options.points)]
+    return [name for name in wanted if not name.startswith(tuple(out_of_reach))]
 
 
 class Malice:

@@ -38,8 +38,8 @@ def main() -> None:
 def _prepare(directory: Path, host: int, mutant: str) -> None:
     from stress import mutants
     from stress.board import C_STAGE, CONTROL_WORDS, WORD
+    from stress.far import STAGES, TURMOIL
     from stress.hosts import skew
-    from stress.partition import STAGES, TURMOIL
     from stress.run import keep_log
     from zoocache.shm import points
 

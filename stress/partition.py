@@ -9,17 +9,19 @@ to one of them. Turmoil and rest take turns:
               where the server is, within SETTLE_S
     check     everybody reads every key in every way: none may be older than what was finished, wherever it was
 
+Now and then a host misses a round (absence.py), and checks when it is back.
+
 No operation may take longer than LONGEST_S, but for the time in which a process stood still that held the lock.
 """
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import time
+from collections.abc import Callable
 
-import zoocache
-from stress import oracle, tree, ways
+from stress import tree, ways
+from stress.absence import Absence
 from stress.board import (
     C_FAULTS,
     C_STAGE,
@@ -33,17 +35,15 @@ from stress.board import (
     Shape,
 )
 from stress.events import NONE
+from stress.far import CHECK, LONGEST_S, REST, STAGES, TURMOIL, FarLooper, FarReader, FarWriter
 from stress.faults import Faults
 from stress.fleet import Departure, Fleet
 from stress.hosts import MOST_HOSTS, Hosts
 from stress.proof import proven
-from stress.reading import Reader
 from stress.run import Lane, Options, Run, opened
 from stress.storm import Watch, leave, stuck
 from stress.threads import run_together
 from stress.verdict import pass_verdict
-from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Way
-from stress.writing import Writer
 from zoocache.shm import points
 
 LANES = 3
@@ -53,139 +53,11 @@ TIMES = (1, 2, 5, 20, 50)
 ARMED_PART = 0.5
 
 FLIGHT_TIMEOUT_S = 0.5
-LONGEST_S = 3.0
 TICK_S = 0.01
 TURMOIL_S = 0.5, 2.5
 """Short: what one invalidation left behind, the next one of that key covers up."""
 READY_S = 15.0
 SETTLE_S = 20.0
-BREATH_S = 0.002
-PACES_S = (0.0, 0.002, 0.01, 0.03)
-
-QUIET_WAYS = [way for way in WAYS if way.call is not ways.refreshed]
-"""They tell nobody anything."""
-
-TURMOIL, REST, CHECK = range(3)
-STAGES = 4
-"""A stage is a round's number times this, plus one of the above."""
-
-
-class Stages:
-    """What all are about: one word of the board, and a word for each lane that says where it has arrived.
-
-    Args:
-        lane: whose.
-    """
-
-    def __init__(self, lane: Lane) -> None:
-        self._control = lane.run.board.control
-        self._cells = lane.run.board.cells(lane.slot)
-        self._number = lane.number
-
-    @property
-    def present(self) -> int:
-        """TURMOIL, REST or CHECK."""
-        return int(self._control[C_STAGE]) % STAGES
-
-    def is_new(self) -> bool:
-        """Whether this lane has not yet arrived there."""
-        return bool(self._cells[self._number] != self._control[C_STAGE])
-
-    def arrive(self, stage: int) -> None:
-        """Say that this lane is through with everything of an earlier stage, and with the checks of this one."""
-        if self._control[C_STAGE] % STAGES == stage:
-            self._cells[self._number] = self._control[C_STAGE]
-
-
-class FarWriter(Writer):
-    """Writes in turmoil, and rests."""
-
-    gives_up = (zoocache.Busy, zoocache.StorageError)
-    alone_s = LONGEST_S
-
-    def run(self) -> None:
-        """Write until the run is over."""
-        stages = Stages(self.lane)
-        while self.lane.goes_on():
-            stage = stages.present
-            if stage == TURMOIL:
-                self.do(self.any_write())
-            else:
-                stages.arrive(stage)
-                self.count_fills()
-            time.sleep(self._chance.choice(PACES_S))
-
-
-class FarReader(Reader):
-    """Reads: its own host's keys are always judged, the others' once everything has settled."""
-
-    gives_up = (zoocache.Busy, zoocache.StorageError)
-
-    def __init__(self, lane: Lane) -> None:
-        super().__init__(lane)
-        self._stages = Stages(lane)
-        self._per_host = lane.run.options.processes
-
-    def run(self) -> None:
-        """Read until the run is over."""
-        while self.lane.goes_on():
-            stage = self._stages.present
-            if stage == TURMOIL:
-                self.read_any()
-            elif stage == REST:  # whoever uses the cache sees to it that the host has a listener
-                self.read(self.lane.chance.choice(QUIET_WAYS), self.lane.chance.choice(tree.ANIMAL_KEYS))
-            elif self._stages.is_new():
-                self._check()
-            self._stages.arrive(stage)
-            self.hit()
-            time.sleep(BREATH_S)
-
-    def _check(self) -> None:
-        for way in WAYS:
-            for key in tree.ANIMAL_KEYS:
-                self.read(way, key)
-        for key in tree.NAME_KEYS:
-            self.read(BY_NAME, key)
-
-    def expect(self, keys: tuple[int, ...]) -> oracle.Reading:
-        """Nothing of the other hosts' keys before everything has settled."""
-        reading = super().expect(keys)
-        if self._stages.present != CHECK:
-            reading.least = [least if self._is_own(key) else 0 for key, least in zip(keys, reading.least, strict=True)]
-        return reading
-
-    def _is_own(self, key: int) -> bool:
-        lane = self.lane
-        return key % lane.run.board.shape.slots // self._per_host == lane.slot // self._per_host
-
-    def read(self, way: Way, key: int) -> None:
-        """A read, and how long it took."""
-        lane = self.lane
-        stopped_ns, start_ns = lane.others_stopped_ns(), time.monotonic_ns()
-        super().read(way, key)
-        took_ns = time.monotonic_ns() - start_ns - (lane.others_stopped_ns() - stopped_ns)
-        lane.counters[L_LONGEST_READ_NS] = max(lane.counters[L_LONGEST_READ_NS], took_ns, 0)
-
-
-class FarLooper(FarReader):
-    """The same, with a task."""
-
-    def run(self) -> None:
-        """Read until the run is over."""
-        asyncio.run(self._run_in_turns())
-
-    async def _run_in_turns(self) -> None:
-        chance = self.lane.chance
-        while self.lane.goes_on():
-            stage = self._stages.present
-            if stage != CHECK:
-                await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
-            elif self._stages.is_new():
-                for way in ASYNC_WAYS:
-                    for key in tree.ANIMAL_KEYS:
-                        await self.read_async(way, key)
-            self._stages.arrive(stage)
-            await asyncio.sleep(BREATH_S)
 
 
 def work(run: Run, hosts: Hosts, slot: int) -> None:
@@ -231,6 +103,7 @@ class Play:
         self._chance = run.chance("rounds")
         self._rounds = 0
         self._longest_settling_s = 0.0
+        self._absence = Absence(run, hosts, fleet)
 
     def play(self) -> None:
         """Until time is over or somebody failed; the last round is a whole one."""
@@ -241,20 +114,42 @@ class Play:
             self._faults.choose()
             self._rage(min(end_s, time.monotonic() + self._chance.uniform(*TURMOIL_S)))
             self._faults.heal()
-            self._set(REST)
-            self._come_to("not everybody comes to rest", READY_S)
-            self._settle()
-            self._ring.note("settled", NONE, time.monotonic_ns(), time.monotonic_ns())
-            self._set(CHECK)
-            self._come_to("checks do not come to their end", READY_S)
+            self._rest()
+            self._check()
+            if self._absence.is_due() and not self._run.failed:
+                self._miss()
+
+    def _miss(self) -> None:
+        """One more round, which a host misses; it comes back when all that it has to know is known."""
+        self._rounds += 1
+        self._absence.begin(self._replace)
+        self._faults.done["host away"] += 1
+        self._set(TURMOIL)
+        self._go_on(time.monotonic() + self._absence.lasts_s())
+        self._rest()
+        self._absence.end()
+        self._check()
+
+    def _rest(self) -> None:
+        self._set(REST)
+        self._come_to("not everybody comes to rest", READY_S)
+        self._settle()
+        self._ring.note("settled", NONE, time.monotonic_ns(), time.monotonic_ns())
+
+    def _check(self) -> None:
+        self._set(CHECK)
+        self._come_to("checks do not come to their end", READY_S)
 
     def _set(self, stage: int) -> None:
         self._run.board.control[C_STAGE] = self._rounds * STAGES + stage
 
     def _rage(self, until_s: float) -> None:
+        self._go_on(until_s, self._faults.act)
+
+    def _go_on(self, until_s: float, act: Callable[[], None] = lambda: None) -> None:
         while time.monotonic() < until_s and not self._run.failed:
             self._replace()
-            self._faults.act()
+            act()
             self._watch.look(self._fleet)
             time.sleep(TICK_S)
 
@@ -263,7 +158,7 @@ class Play:
         for departure in self._fleet.look():
             self._bury(departure)
         for slot in range(self._run.board.shape.slots):
-            if slot not in self._fleet.members and not self._run.failed:
+            if slot not in self._fleet.members and not self._absence.is_of(slot) and not self._run.failed:
                 self._start(slot)
 
     def _start(self, slot: int) -> None:
@@ -303,12 +198,13 @@ class Play:
         return all(
             self._fleet.is_ready(slot) and all(word == here for word in board.cells(slot))
             for slot in range(board.shape.slots)
+            if not self._absence.is_of(slot)
         )
 
     def _settle(self) -> None:
         """Wait until everything is told and heard."""
         start_s = time.monotonic()
-        while not self._run.failed and (why := self._hosts.unsettled()):
+        while not self._run.failed and (why := self._hosts.unsettled(self._absence.host)):
             if time.monotonic() - start_s > self._run.limit_s(SETTLE_S):
                 self._run.fail(f"UNSETTLED, {self}, {SETTLE_S:g} s after all was healed: {why}")
             self._replace()

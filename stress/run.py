@@ -43,6 +43,7 @@ class Options:
         slack: multiplies every limit of time, for machines that are slow or have much else to do.
         mutant: the fault to plant into the library; "" for none.
         hosts: of partition; `processes` is how many each of them has.
+        points: of killer: only at named points that begin so somebody dies or stops by himself.
         bus: whether the hosts hear each other; with one host, whether it has a bus all the same.
         history: a directory in which all events are kept; "" for none.
     """
@@ -56,6 +57,7 @@ class Options:
     hosts: int = 1
     bus: bool = False
     history: str = ""
+    points: str = ""
 
 
 class Run:
@@ -89,6 +91,7 @@ class Run:
         self._log = self.directory / LOG
         self._log.touch()
         self._last_line_s = 0.0
+        self._began_ns = time.monotonic_ns()
 
     def settle(self, **options: Any) -> None:
         """In a process of the fleet: configure the cache, keep what it logs, and plant the mutant.
@@ -120,7 +123,7 @@ class Run:
         """Report that a promise was broken: the run ends and its exit status is 1. Any process may."""
         with open(self._failures, "a") as file:
             file.write(text.rstrip() + "\n\n")
-        self.board.control[C_FAILED] = 1
+        self.board.control[C_FAILED] = self.board.control[C_FAILED] or time.monotonic_ns()
 
     @property
     def failed(self) -> bool:
@@ -135,6 +138,7 @@ class Run:
         """Show all reports, with what the library has logged last; whether there was none."""
         if self.failed:
             self.say(f"\n{self._failures.read_text()}")
+            self.say(f"caught after {(self.board.control[C_FAILED] - self._began_ns) / 1e9:.1f} s")
             self.say("\n".join(["the library's log:", *self._log.read_text().splitlines()[-LOG_LINES:]]))
         return not self.failed
 

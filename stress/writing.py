@@ -129,10 +129,9 @@ class Writer:
 
     def _finish(self, write: Write, versions: list[int], start_ns: int) -> None:
         finished = self.lane.run.board.finished
-        end_ns = time.monotonic_ns()
+        self._note(write.kind, write, versions, start_ns, time.monotonic_ns())
         for key, version in zip(write.keys, versions, strict=True):
             finished[key] = version
-        self._note(write.kind, write, versions, start_ns, end_ns)
         self.lane.counters[L_WRITES] += 1
         self.finished += 1
 

@@ -42,6 +42,6 @@ def test_killer_holds(mixture: tuple[str, ...], stress: Stress) -> None:
 
 def test_a_lost_token_is_seen(stress: Stress) -> None:
     """Where the death of a lock's holder goes unnoticed, killer fails within seconds."""
-    ended = stress("killer", "--seed", "2", "--mutant", "no-recovery", *UNTIL_CAUGHT)
+    ended = stress("killer", "--seed", "2", "--mutant", "no-recovery", "--points", "lock.", *UNTIL_CAUGHT)
     assert 1 == ended.status, ended.said
     assert "killer: BROKEN (seed 2)" in ended.said

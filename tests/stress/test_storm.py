@@ -50,7 +50,8 @@ def test_an_interrupted_run_leaves_nothing_behind(children: Children, prefix: st
     ("mutant", "storage"),
     [
         ("deaf", "memory"), ("deaf", "lmdb"), ("seq-first", "memory"), ("late-note", "memory"),
-        ("gullible", "memory"), ("late-stamp", "lmdb"),
+        ("gullible", "memory"), ("late-stamp", "lmdb"), ("late-load", "lmdb"), ("segment-first", "lmdb"),
+        ("silent-insert", "memory"), ("floorless", "memory"),
     ],
 )  # fmt: skip
 def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:

@@ -1,0 +1,33 @@
+"""How a fault is planted: from outside, in a process of the fleet; the library has no switch for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+OPEN_S = 0.001
+"""Where a fault has a window of a few instructions, the mutant holds it open for so long, so that seconds suffice."""
+
+
+class Mutant(NamedTuple):
+    """A fault that can be planted, and who has to catch it.
+
+    Attributes:
+        rule: which rule of the library it turns off.
+        plant: turns it off in this process.
+        program, storage: that must fail with it.
+        options: of the command line, beside those.
+    """
+
+    rule: str
+    plant: Callable[[], None]
+    program: str
+    storage: str = "memory"
+    options: tuple[str, ...] = ()
+
+
+def put(owner: Any, name: str, mutant: Any) -> Any:
+    """Put a mutant in the place of a function or a method; returns what was there."""
+    original = getattr(owner, name)
+    setattr(owner, name, mutant)
+    return original

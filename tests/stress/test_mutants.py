@@ -1,0 +1,77 @@
+"""python -m stress mutants: each fault is planted where it belongs, and what catches it is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from stress.__main__ import PROGRAMS
+from stress.mutants import MUTANTS
+from stress.mutants.table import OF_PROGRAM, Caught, judged
+from tests.children import Children
+from tests.stress.conftest import Ended
+
+Stress = Callable[..., Ended]
+
+PLANT = """
+    import os
+    from stress.mutants import MUTANTS, plant
+    for name in MUTANTS:
+        pid = os.fork()
+        if not pid:
+            plant(name)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7, name
+    print("planted")
+"""
+STALE = "x\n\nSTALE: key 1 …\n\nHISTORY, seed 2: FRESH: …\n\ncaught after 1.5 s\nstorm: BROKEN (seed 2)\n"
+
+
+def test_every_mutant_has_somebody_to_catch_it() -> None:
+    """Each names a program and says what rule it turns off, in words of its own."""
+    assert {mutant.program for mutant in MUTANTS.values()} <= set(OF_PROGRAM) <= set(PROGRAMS)
+    assert {"memory", "lmdb", "redis"} == {mutant.storage for mutant in MUTANTS.values()}
+    assert len(MUTANTS) == len({mutant.rule for mutant in MUTANTS.values()})
+
+
+def test_every_mutant_finds_its_place(children: Children) -> None:
+    """What it is put in the place of is there."""
+    assert "planted\n" == children.code(PLANT).output()
+
+
+@pytest.mark.parametrize(
+    ("expected", "status", "said"),
+    [
+        (Caught("deaf", 1.5, ("oracle", "history"), STALE), 1, STALE),
+        (Caught("deaf", None, ("oracle", "history"), STALE), 0, STALE),
+        (Caught("deaf", 2.0, ("own judge",), "caught after 2.0 s"), 1, "caught after 2.0 s"),
+        (Caught("deaf", None, (), "Traceback"), 1, "Traceback"),
+        (
+            Caught("deaf", None, ("exception",), "an exception that was not planned, x\ncaught after 2.0 s"),
+            1, "an exception that was not planned, x\ncaught after 2.0 s",
+        ),
+    ],
+    ids=["stale", "held", "own", "no run", "raises"],
+)  # fmt: skip
+def test_who_caught_it(expected: Caught, status: int, said: str) -> None:
+    """A run that ends well, or breaks down, has caught nothing; nor has one in which the library raised, no more."""
+    assert expected == judged("deaf", status, said)
+
+
+def test_the_table(stress: Stress) -> None:
+    """A mutant that is caught has its line, with the time and with who caught it; one that is not fails the command."""
+    ended = stress("mutants", "--only", "deaf", "--seconds", "40")
+    assert 0 == ended.status, ended.said
+    line = r"\| deaf \| invalidate changes the trie \| storm, memory \| [\d.]+ \| oracle, history(, \w+)* \|\n"
+    assert re.search(line + "1 of 1 caught\n", ended.said), ended.said
+
+
+def test_what_is_not_caught_fails_the_command(stress: Stress) -> None:
+    """In no time no heir is missed: the table says so, and shows the run."""
+    ended = stress("mutants", "--only", "no-heir", "--seconds", "0")
+    assert 1 == ended.status, ended.said
+    assert "| herd, lmdb | not caught |  |" in ended.said
+    assert "0 of 1 caught; not: no-heir" in ended.said
+    assert "herd: every promise held" in ended.said
