@@ -52,6 +52,12 @@ def fleeting(slot: int, number: int) -> str:
     return f"{slot} {number} {LETTERS}"
 
 
+class PatientWriter(Writer):
+    """Writes for hours, in which the machine may have much else to do for a moment."""
+
+    alone_s = 5.0
+
+
 class Guests(Reader):
     """Threads, loops and calls that come once."""
 
@@ -94,7 +100,7 @@ def work(run: Run, slot: int) -> None:
     )
     writer, *readers, looper, host = [Lane(run, slot, number) for number in range(LANES)]
     ways.seen.truth, ways.seen.chance = run.board.truth, run.chance("fills", slot)
-    run_together(Writer(writer), [*map(Reader, readers), Looper(looper), Guests(host)])
+    run_together(PatientWriter(writer), [*map(Reader, readers), Looper(looper), Guests(host)])
 
 
 def main(options: Options) -> bool:
