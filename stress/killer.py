@@ -14,7 +14,7 @@ import time
 from collections import Counter
 
 from stress import tree
-from stress.board import Shape
+from stress.board import C_HALT, L_WRITES, Shape
 from stress.fleet import Departure, Fleet, Member
 from stress.proof import proven
 from stress.run import Options, Run, opened
@@ -41,6 +41,8 @@ STOP_PART = 0.2
 
 BIRTH_POINTS = [name for name in points.ALL if name.startswith("segment.")]
 """Passed by the one process that creates the segment."""
+REOPENING_POINTS = ["store.marked"]
+"""Passed by the first who writes after all have ended in order."""
 STORE_ROOMS = ("claim.", "engine.stored")
 """Passed only where there is a store."""
 LMDB_ROOMS = ("store.",)
@@ -50,9 +52,14 @@ LISTENER_ROOMS = ("hosts.",)
 """Passed by listeners alone; partition kills them there."""
 
 
+def births_of(options: Options) -> list[str]:
+    """The points of what is made, or opened again, before the fleet begins."""
+    return BIRTH_POINTS + (REOPENING_POINTS if options.storage == "lmdb" else [])
+
+
 def points_of(options: Options) -> list[str]:
-    """The points that a process of the fleet may come to once there is a segment."""
-    out_of_reach = [*BIRTH_POINTS, *LISTENER_ROOMS]
+    """The points that a process of the fleet may come to after that."""
+    out_of_reach = [*BIRTH_POINTS, *REOPENING_POINTS, *LISTENER_ROOMS]
     out_of_reach += STORE_ROOMS if options.storage == "memory" else ()
     out_of_reach += LMDB_ROOMS if options.storage != "lmdb" else ()
     out_of_reach += BUS_ROOMS if options.storage != "redis" and not options.bus else ()
@@ -79,12 +86,27 @@ class Malice:
         self._turn = self._chance.randrange(len(self.points))
 
     def bear(self) -> None:
-        """Have the segment created by processes that are killed at each point of its creation in turn."""
-        for point in BIRTH_POINTS:
-            member = self._fleet.start(0, point)
-            departure = self._wait_for(member)
+        """Have the segment created by processes that are killed at each point of its creation in turn; then one that
+        ends in order, and one that is killed as it begins to write after that."""
+        births = births_of(self._run.options)
+        for point in births:
+            if point in REOPENING_POINTS:
+                self._live_in_order()
+            departure = self._wait_for(self._fleet.start(0, point))
             if departure is not None:
                 self._bury(departure)
+
+    def _live_in_order(self) -> None:
+        """A process that writes, and ends in order, as the last."""
+        control, member = self._run.board.control, self._fleet.start(0)
+        end_s = time.monotonic() + self._run.limit_s(BIRTH_S)
+        while not self._run.board.total(L_WRITES) and time.monotonic() < end_s:
+            time.sleep(TICK_S)
+        self._run.halt()
+        departure = self._wait_for(member)
+        if departure is None or departure.status:
+            self._run.fail(f"process {member.pid} did not end in order, seed {self._run.options.seed}")
+        control[C_HALT] = 0
 
     def _wait_for(self, member: Member) -> Departure | None:
         end_s = time.monotonic() + self._run.limit_s(BIRTH_S)
@@ -92,7 +114,7 @@ class Malice:
             for departure in self._fleet.look():
                 return departure
             time.sleep(TICK_S)
-        self._run.fail(f"process {member.pid} did not come to {member.armed[0]} when it created the segment")
+        self._run.fail(f"process {member.pid} did not come to its end at {member.armed[0] or 'its leisure'}")
         self._fleet.kill(member)
         return None
 
@@ -191,7 +213,7 @@ def _release_all(fleet: Fleet) -> None:
 
 
 def _tell(run: Run, malice: Malice) -> None:
-    at_points = {name: malice.killed[name] for name in [*BIRTH_POINTS, *malice.points]}
+    at_points = {name: malice.killed[name] for name in [*births_of(run.options), *malice.points]}
     run.say(
         f"killed: {malice.killed.total()}, of them {sum(at_points.values())} at "
         f"{sum(map(bool, at_points.values()))} of {len(at_points)} named points, {malice.killed['stopped']} while "

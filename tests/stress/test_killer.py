@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stress.killer import BIRTH_POINTS, points_of
+from stress.killer import births_of, points_of
 from stress.listener import POINTS as LISTENER_POINTS
 from stress.run import Options
 from tests.stress.conftest import Ended
@@ -21,10 +21,8 @@ UNTIL_CAUGHT = ("--processes", "4", "--seconds", "40", "--slack", "1")
 
 def test_the_points_that_can_be_reached() -> None:
     """Each storage has its own; together with partition, which kills listeners, all are walked over."""
-    walks = [
-        {*points_of(Options(1, 1, 1, storage, bus=bus)), *BIRTH_POINTS}
-        for storage in ("memory", "lmdb", "redis") for bus in (False, True)
-    ]  # fmt: skip
+    every = [Options(1, 1, 1, storage, bus=bus) for storage in ("memory", "lmdb", "redis") for bus in (False, True)]
+    walks = [{*births_of(options), *points_of(options)} for options in every]
     assert {"lock.held", "trie.changed"} <= set.intersection(*walks)
     assert {name for name in points.ALL if not name.startswith("hosts.")} == set.union(*walks)
     assert {name for name in points.ALL if name.startswith("hosts.")} <= set(LISTENER_POINTS)
