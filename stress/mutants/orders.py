@@ -16,6 +16,7 @@ from zoocache.engine.effects import Steps, drive
 from zoocache.engine.keeping import Begun
 from zoocache.engine.live import Live
 from zoocache.shm.layout import H_FLOOR, H_INSERTS, H_SEQ
+from zoocache.shm.segment import Segment
 from zoocache.shm.tables import Node, Tables
 from zoocache.storage import Loaded, Stamp
 from zoocache.storage.lmdb import LmdbStore
@@ -23,6 +24,10 @@ from zoocache.storage.lmdb import LmdbStore
 
 def _deaf() -> None:
     put(trie.Trie, "invalidate", lambda self, *_: self.seq())
+
+
+def _blind() -> None:
+    put(Segment, "is_current", lambda _: True)
 
 
 def _seq_first() -> None:
@@ -154,6 +159,7 @@ def _hash_alone() -> None:
 
 MUTANTS = {
     "deaf": Mutant("invalidate changes the trie", _deaf, "storm"),
+    "blind": Mutant("who writes looks whether the segment was removed", _blind, "reboot"),
     "seq-first": Mutant("changed is stored before seq", _seq_first, "storm"),
     "silent-insert": Mutant("an insert moves inserts, so that nobody goes on believing that it is missing",
                             _silent_insert, "storm"),

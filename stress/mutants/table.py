@@ -22,6 +22,7 @@ OF_PROGRAM = {
     "herd": ("--processes", "3", "--slack", "0.2"),
     "killer": ("--processes", "4", "--slack", "1"),
     "churn": ("--processes", "3", "--slack", "5"),
+    "reboot": ("--processes", "3", "--slack", "5"),
     "partition": ("--hosts", "2", "--processes", "2", "--slack", "1"),
 }
 """Small fleets: what is left of a window when everybody waits for a processor is less."""
