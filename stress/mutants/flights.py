@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from stress.mutants.planting import Mutant, put
+from stress.mutants.planting import OPEN_S, Mutant, put
 from zoocache.flight import Flights
-from zoocache.shm import lock
+from zoocache.shm import lock, points
 from zoocache.shm.claims import Claims
 from zoocache.shm.lock import Lock
 
@@ -37,6 +37,12 @@ def _robber() -> None:
     put(lock, "_try_flock", lambda _: True)
 
 
+def _inherited_lock() -> None:
+    put(lock.Lock, "after_fork", lambda _: None)
+    put(points, "ARMED", {"trie.changed": ("wait", 1)})
+    put(points, "reach", lambda name: time.sleep(OPEN_S) if name == "trie.changed" else None)
+
+
 MUTANTS = {
     "everyone-leads": Mutant("who misses looks for a flight", _everyone_leads, "herd"),
     "everyone-leads-on-host": Mutant("who misses looks for a claim", _everyone_leads, "herd", "lmdb"),
@@ -45,4 +51,5 @@ MUTANTS = {
         "where the gate stays shut, the kernel's lock is asked", _no_recovery, "killer", options=("--points", "lock.")
     ),
     "robber": Mutant("who has not got the kernel's lock waits", _robber, "killer"),
+    "inherited-lock": Mutant("a forked child opens the lock anew", _inherited_lock, "forks"),
 }

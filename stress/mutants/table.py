@@ -23,6 +23,7 @@ OF_PROGRAM = {
     "killer": ("--processes", "4", "--slack", "1"),
     "churn": ("--processes", "3", "--slack", "5"),
     "reboot": ("--processes", "3", "--slack", "5"),
+    "forks": ("--processes", "3", "--slack", "5"),
     "partition": ("--hosts", "2", "--processes", "2", "--slack", "1"),
 }
 """Small fleets: what is left of a window when everybody waits for a processor is less."""
