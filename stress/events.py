@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 RING_EVENTS = 8192
 EVENT_WORDS = 9
+PAGE_WORDS = 512
 RING_WORDS = 1 + RING_EVENTS * EVENT_WORDS
 
 NONE = 2**64 - 1
@@ -78,6 +79,10 @@ class Ring:
         self._words = words
         self._count = words[0]
         self._who = slot << 8 | lane
+
+    def touch(self) -> None:
+        """Have all its pages mapped in this process, which so is as large at its start as later on."""
+        self._words[::PAGE_WORDS].tolist()
 
     def note(
         self, kind: str, key: int, start_ns: int, end_ns: int, *, tag: int = NONE, version: int = 0, finished: int = 0,

@@ -159,7 +159,7 @@ class Checker:
         self._on_host: dict[tuple[int, int], Mutations] = {}  # by host and key
         self._anywhere: dict[int, Mutations] = {}  # by key
         self._drops: dict[tuple[int, int, int], Mutations] = {}  # by host, way and key
-        self._settled: list[Event] = []
+        self._settled: list[int] = []  # moments, in their order
         self._begun: dict[int, dict[int, Event]] = defaultdict(dict)  # by key and version
         self._set: dict[int, dict[int, Event]] = defaultdict(dict)
         self._landed: dict[int, dict[tuple[int, int], int]] = defaultdict(dict)  # by way; (key, filled) -> end
@@ -175,7 +175,7 @@ class Checker:
                 call = self._world.host_of(event.slot), event.way, event.key
                 self._drops.setdefault(call, Mutations(event.key)).add(event)
             elif event.kind == "settled":
-                self._settled.append(event)
+                self._settled.append(event.start_ns)
             elif event.kind == "read":
                 self._hear_fill(event)
 
@@ -227,8 +227,8 @@ class Checker:
         on_host = self._on_host.get((self._world.host_of(read.slot), read.key))
         anywhere = self._anywhere.get(read.key) if self._settled else None
         found = [] if on_host is None else [(on_host, read.start_ns)]
-        place = bisect_left([each.end_ns for each in self._settled], read.start_ns)
-        return found if anywhere is None or not place else [*found, (anywhere, self._settled[place - 1].start_ns)]
+        place = bisect_left(self._settled, read.start_ns)
+        return found if anywhere is None or not place else [*found, (anywhere, self._settled[place - 1])]
 
     def _judge_version(self, read: Event) -> Iterable[Violation]:
         for mutations, before_ns in self._mutations(read):

@@ -11,13 +11,15 @@ import zoocache
 from stress import oracle, tree
 from stress.board import L_BUSY, L_HITS, L_LONGEST_HIT_NS, L_RAISED, L_READS, L_SINCE_NS
 from stress.run import Lane
-from stress.ways import ASYNC_WAYS, BY_NAME, PART, WAY_NUMBERS, WAYS, Planned, Way, quietly, refreshed
+from stress.ways import AGE_S, ASYNC_WAYS, BY_NAME, PART, WAY_NUMBERS, WAYS, Planned, Way, aging, quietly, refreshed
 
 TASKS = 3
 """Tasks of a process that read at the same time."""
 
 BY_NAME_PART = 0.15
 QUIET_PART = 0.1
+GRACE_S = 0.5
+"""Ages are not exact: a thread may lose the processor between asking how old something is and holding it."""
 BREATH_PART, BREATH_S = 0.05, 0.0003
 """Now and then a reader lets go: whoever only hits would hardly let the writer of its process have the interpreter."""
 _WEIGHTS = [way.weight for way in WAYS]
@@ -44,6 +46,7 @@ class Reader:
         self._process = os.getpid()
         if lane.run.server_url is not None:
             self.gives_up = (zoocache.Busy, zoocache.StorageError)
+        self._young_ns = self._young_stops = 0
         self._spoils = lane.run.options.storage == "lmdb"
 
     def run(self) -> None:
@@ -105,6 +108,21 @@ class Reader:
         took_ns = time.monotonic_ns() - start_ns
         if filled_ns < start_ns and lane.stops() == stops:
             counters[L_LONGEST_HIT_NS] = max(counters[L_LONGEST_HIT_NS], took_ns)
+        self._age()
+
+    def _age(self) -> None:
+        """What nobody invalidates is not read when its time is over. Its time began, at the latest, when the call ended
+        that filled it; a process that was stopped since may have been so between asking how old it is and holding it.
+        """
+        lane = self.lane
+        stops, start_ns = lane.stops(), time.monotonic_ns()
+        if aging(self._process, lane.number) >= start_ns:
+            self._young_ns, self._young_stops = time.monotonic_ns(), stops
+        elif self._young_ns and stops == self._young_stops:
+            late_s = (start_ns - self._young_ns) / 1e9 - AGE_S
+            if late_s > lane.run.limit_s(GRACE_S):
+                lane.run.fail(f"OLD: what may be {AGE_S:g} s old was read {late_s:.3f} s after that, {lane}")
+                lane.run.halt()
 
     def _raised(self, error: Exception, key: int, start_ns: int) -> None:
         lane = self.lane

@@ -237,6 +237,7 @@ class Lane:
         self.number = number
         self.counters = board.lane(slot, number)
         self.ring: Ring = board.ring(slot, number)
+        self.ring.touch()
         self._control = board.control
         self._place = board.slot(slot)
         self.chance = run.chance(slot, self._place[S_LIFE], number)

@@ -17,6 +17,7 @@ from stress import meters, tree, ways
 from stress.board import S_PID, Shape
 from stress.fleet import Fleet
 from stress.meters import Series
+from stress.proof import proven
 from stress.reading import Looper, Reader
 from stress.run import Lane, Options, Run, opened
 from stress.server import listener_of, served
@@ -106,7 +107,7 @@ def work(run: Run, slot: int) -> None:
 def main(options: Options) -> bool:
     """Run soak; whether all promises held."""
     shape = Shape(options.processes, LANES, tree.KEYS, cells=1)
-    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run):
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, proven(run) as proof, served(run):
         fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
         series = Series()
         try:
@@ -117,6 +118,7 @@ def main(options: Options) -> bool:
         finally:
             fleet.end()
         _tell(run, series)
+        proof.end()
         return conclude(run, lambda: read_all(run))
 
 

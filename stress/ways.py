@@ -24,6 +24,7 @@ Testimony = tuple[int, ...]
 DAWDLES_S = (0.0, 0.0, 0.0, 0.0, 0.0002, 0.001, 0.003)
 RAISES = 0.01
 MAX_AGE_S = 0.3
+AGE_S = 0.2
 
 
 class Planned(Exception):
@@ -119,6 +120,13 @@ def openly(key: int) -> list[int]:
 @cacheable(deps="quiet")
 def quietly(process: int, lane: int) -> int:
     """Of one thread alone: a call either fills, or is a hit that has nobody to wait for. When it was filled."""
+    assert process >= 0 <= lane
+    return time.monotonic_ns()
+
+
+@cacheable(deps="quiet", max_age=AGE_S)
+def aging(process: int, lane: int) -> int:
+    """Of one thread alone, and nobody invalidates it: it only grows old. When it was filled."""
     assert process >= 0 <= lane
     return time.monotonic_ns()
 

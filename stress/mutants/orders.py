@@ -130,6 +130,10 @@ def _forgets_inner() -> None:
     put(fills, "note", lambda *_, **__: None)
 
 
+def _immortal() -> None:
+    put(keeping, "set_life", lambda *_: None)
+
+
 class _Same(str):
     """Equal to every key."""
 
@@ -173,5 +177,6 @@ MUTANTS = {
     "builds-on-lives": Mutant("a fill builds on no live object", _builds_on_lives, "storm", "lmdb"),
     "unkeyed": Mutant("set and delete overtake the key", _unkeyed, "storm", "lmdb"),
     "forgets-inner": Mutant("an outer value depends on what the inner one does", _forgets_inner, "storm"),
+    "immortal": Mutant("what is live ends with its time", _immortal, "storm"),
     "hash-alone": Mutant("a hit in the store compares the whole key", _hash_alone, "storm", "lmdb"),
 }  # fmt: skip

@@ -30,7 +30,7 @@ OF_PROGRAM = {
 GRACE_S = 120.0
 
 JUDGES = {
-    "oracle": r"^STALE: | brought ", "history": r"^HISTORY, ", "progress": "^STUCK|^UNSETTLED",
+    "oracle": r"^STALE: |^OLD: | brought ", "history": r"^HISTORY, ", "progress": "^STUCK|^UNSETTLED",
     "check": "^at the end, ", "exception": "^an exception that was not planned",
 }  # fmt: skip
 """Whose report begins how. A mutant that makes the library raise, and nothing else, may be none: it was not caught."""

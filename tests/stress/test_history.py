@@ -129,7 +129,7 @@ def test_a_greatest_age() -> None:
 
 def test_another_host_hears_later() -> None:
     """A mutation on another host counts from the next moment at which all had heard everything."""
-    change, settled = wrote(100, 120, 1, slot=10), Event(500, 500, "settled")
+    change, settled = wrote(100, 120, 1, slot=10), Event(500, 501, "settled")
     assert [] == rules(change, got(130, 140, 0, 50))
     assert ["FRESH", "VERSION"] == rules(change, got(130, 140, 0, 50, slot=19))
     assert [] == rules(change, settled, got(490, 510, 0, 50))
