@@ -45,21 +45,22 @@ class Witness:
 
     Args:
         run: of a program that reads and writes the tree.
+        slots_per_host: so many places of the fleet learn at once what one of them has done.
 
     Attributes:
         reads, unexplained: how many there were so far.
         missed: events that were written over before they were looked at.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, slots_per_host: int) -> None:
         self.reads = self.unexplained = self.missed = 0
         self._run = run
-        self._world = world_of(_slots_per_host(run))
+        self._world = world_of(slots_per_host)
         self._checker = Checker(self._world)
         self._rings = [*run.board.rings(), run.board.own_ring()]
         self._seen = [0] * len(self._rings)
         self._waiting: list[Event] = []
-        self._file = _kept_in(Path(run.options.history), run) if run.options.history else None
+        self._file = _kept_in(Path(run.options.history), run, slots_per_host) if run.options.history else None
 
     def look(self) -> None:
         """Hear what is new, and judge what was read before the last look."""
@@ -105,14 +106,14 @@ class Proof:
     """A process of its own: its looks take time, in which the supervisor must see who was stopped.
 
     Args:
-        run: as above.
+        run, slots_per_host: as above.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, slots_per_host: int) -> None:
         self._run = run
         told, self._tell = os.pipe()
         self._answer, answer = os.pipe()
-        self._pid = spawn(lambda: _attend(run, told, answer))
+        self._pid = spawn(lambda: _attend(Witness(run, slots_per_host), told, answer))
         os.close(told)
         os.close(answer)
 
@@ -137,33 +138,34 @@ class Proof:
 
 
 @contextlib.contextmanager
-def proven(run: Run) -> Iterator[Proof]:
-    """The proof of a run, which leaves nothing behind."""
-    proof = Proof(run)
+def proven(run: Run, slots_per_host: int = 0) -> Iterator[Proof]:
+    """The proof of a run, which leaves nothing behind.
+
+    Args:
+        run: as above.
+        slots_per_host: as above; 0: as the options say.
+    """
+    options = run.options
+    proof = Proof(run, slots_per_host or (options.processes if options.hosts > 1 else run.board.shape.slots))
     try:
         yield proof
     finally:
         proof.close()
 
 
-def _attend(run: Run, told: int, answer: int) -> None:
-    witness = Witness(run)
+def _attend(witness: Witness, told: int, answer: int) -> None:
     while not select.select([told], [], [], EVERY_S)[0]:
         witness.look()
     witness.end()
     os.write(answer, json.dumps((witness.reads, witness.unexplained, witness.missed)).encode())
 
 
-def _slots_per_host(run: Run) -> int:
-    return run.options.processes if run.options.hosts > 1 else run.board.shape.slots
-
-
-def _kept_in(directory: Path, run: Run) -> BinaryIO:
+def _kept_in(directory: Path, run: Run, slots_per_host: int) -> BinaryIO:
     """A file for the events of a run, with its first line written."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{run.prefix}.history"
     file = path.open("wb")
-    file.write(json.dumps({"seed": run.options.seed, "slots_per_host": _slots_per_host(run)}).encode() + b"\n")
+    file.write(json.dumps({"seed": run.options.seed, "slots_per_host": slots_per_host}).encode() + b"\n")
     run.say(f"the history is kept in {path}")
     return file
 

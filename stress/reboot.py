@@ -9,6 +9,7 @@ what was not invalidated is there, unless the reboot was none in order or the cl
 
 Who works on a segment that was removed learns of it at his next write. Until every process has come through a write
 that began after the removal, a reader expects of the others' keys nothing; of its own process's keys it always does.
+The history checker takes each process for a host of its own, and an end for the moment at which all know everything.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from typing import NamedTuple
 
 from stress import boots, keepsakes, oracle, tree, ways
 from stress.board import C_FAULTS, C_HALT, C_REMOVALS, Shape
+from stress.events import NONE
 from stress.fleet import Fleet, Member, ask
 from stress.keepsakes import Found
+from stress.proof import proven
 from stress.reading import Looper, Reader
 from stress.run import Lane, Options, Run, opened
 from stress.storm import LANES, Watch, conclude, leave, read_all
@@ -132,7 +135,10 @@ def any_end(chance: random.Random) -> End:
 
 def main(options: Options) -> bool:
     """Run reboot; whether all promises held."""
-    with opened(options, Shape(options.processes, LANES, tree.KEYS, cells=1), FLIGHT_TIMEOUT_S) as run:
+    with (
+        opened(options, Shape(options.processes, LANES, tree.KEYS, cells=1), FLIGHT_TIMEOUT_S) as run,
+        proven(run, slots_per_host=1) as proof,
+    ):
         fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
         try:
             play = Play(run, fleet)
@@ -140,6 +146,7 @@ def main(options: Options) -> bool:
         finally:
             fleet.end()
         play.tell()
+        proof.end()
         return conclude(run, lambda: [*read_all(run), *_set_aside(run)], lambda: settle(run))
 
 
@@ -246,6 +253,7 @@ class Play:
         if self._run.failed:
             return
         self._control[C_HALT] = 0
+        self._run.board.own_ring().note("settled", NONE, time.monotonic_ns(), time.monotonic_ns())
         age = self.ends.total()
         kept = self._ask_for(lambda: keepsakes.keep(age, end.in_order))
         self._change_the_world(end)
