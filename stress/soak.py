@@ -9,6 +9,7 @@ short for that; then only the bounds of shared memory and LMDB are looked at, an
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 
@@ -96,6 +97,7 @@ class Guests(Reader):
 
 def work(run: Run, slot: int) -> None:
     """What a process of the fleet does until the run is over."""
+    gc.collect()  # it writes to every object: what a forked child shares with its parent is its own from here on
     run.settle(
         max_entries=MOST_ENTRIES, lmdb_map_size=MAP_SIZE, prune_after=PRUNE_AFTER_S, auto_prune_interval=PRUNE_EVERY_S
     )
