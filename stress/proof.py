@@ -1,8 +1,8 @@
 """The proof of a run: a process that reads the events of all threads as they come, and has the checker judge them.
 
-Whoever notes an event does so a moment after it ended. So the reads are judged one look later, by all that was noted
-until then; after the run, the last of them. With `--history DIRECTORY` the events are also kept in a file there, which
-`python -m stress history FILE` judges again:
+Whoever notes an event does so a moment after it ended. So a read is judged when it is RIPE_NS old, by all that was
+noted until then; after the run, the last of them. With `--history DIRECTORY` the events are also kept in a file there,
+which `python -m stress history FILE` judges again:
 
     one line    JSON: the program, the seed, how many slots a host has
     the rest    the events, EVENT_WORDS native words each, in the order in which they were found; see events.py
@@ -31,7 +31,9 @@ from stress.history import Checker, Violation, World, check, explain
 if TYPE_CHECKING:
     from stress.run import Run
 
-EVERY_S = 0.5
+EVERY_S = 0.2
+"""Often enough that no ring is written over unseen, unless one thread reads as fast as it can and nobody else runs."""
+RIPE_NS = 500_000_000
 MOST_REPORTS = 3
 
 
@@ -63,10 +65,11 @@ class Witness:
         self._file = _kept_in(Path(run.options.history), run, slots_per_host) if run.options.history else None
 
     def look(self) -> None:
-        """Hear what is new, and judge what was read before the last look."""
-        reads = self._waiting
-        self._waiting = self._hear()
-        self._judge(reads)
+        """Hear what is new, and judge what was read a while ago."""
+        reads = [*self._waiting, *self._hear()]
+        ripe_ns = time.monotonic_ns() - RIPE_NS
+        self._waiting = [read for read in reads if read.end_ns >= ripe_ns]
+        self._judge([read for read in reads if read.end_ns < ripe_ns])
 
     def end(self) -> None:
         """Judge the rest, once nobody is left."""

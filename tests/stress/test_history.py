@@ -7,7 +7,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stress import proof, tree
@@ -196,12 +196,14 @@ def _as_it_happens(steps: list[tuple[int, str, str, int, int]]) -> list[Event]:
     return events
 
 
+@settings(deadline=None)
 @given(histories())
 def test_what_a_right_cache_does_is_accepted(events: list[Event]) -> None:
     """Whatever the order, nothing is held against it."""
     assert [] == check(events, WORLD)
 
 
+@settings(deadline=None)
 @given(histories(), st.data())
 def test_an_older_value_is_rejected_where_the_rule_says_so(events: list[Event], data: st.DataObject) -> None:
     """One read is given an older value: it is told exactly if some mutation that ended before the read forbids it."""
@@ -217,6 +219,7 @@ def test_an_older_value_is_rejected_where_the_rule_says_so(events: list[Event], 
     assert stale == ("FRESH" in [each.rule for each in check(events, WORLD) if each.read is read])
 
 
+@settings(deadline=None)
 @given(histories(), st.data())
 def test_an_older_version_is_rejected_where_the_rule_says_so(events: list[Event], data: st.DataObject) -> None:
     """The same with a version."""
