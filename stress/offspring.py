@@ -34,7 +34,7 @@ from stress.run import Lane, Run
 from stress.threads import run_together
 from stress.ways import WAYS, Planned, Testimony
 from stress.writing import Writer
-from zoocache import FillFailed, cacheable
+from zoocache import Busy, FillFailed, StorageError, cacheable
 
 LANES = 4
 
@@ -186,7 +186,7 @@ class Forker:
         _wish.fork, _wish.born = lambda: _forked(IN_FILL), False
         try:
             found = dividing.refresh(key)
-        except (Planned, FillFailed):
+        except (Planned, FillFailed, Busy, StorageError):  # a refresh writes
             _wish.fork = None
         finally:
             if _wish.born:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import time
 
 import zoocache
 from stress import meters, tree, ways
-from stress.board import S_PID, Shape
+from stress.board import L_BUSY, S_PID, Shape
 from stress.fleet import Fleet
 from stress.meters import Series
 from stress.proof import proven
@@ -24,7 +23,7 @@ from stress.run import Lane, Options, Run, opened
 from stress.server import listener_of, served
 from stress.storm import FLIGHT_TIMEOUT_S, TICK_S, Watch, conclude, leave, read_all
 from stress.summary import objects_of
-from stress.threads import run_together
+from stress.threads import in_thread, run_together
 from stress.ways import ASYNC_WAYS, Way
 from stress.writing import Writer
 from zoocache import cacheable
@@ -46,6 +45,7 @@ SEMAPHORE_BYTES = 4096
 
 PAUSES_S = (0.0, 0.001, 0.005)
 LETTERS = "x" * 200
+DROPPED_PART = 0.1
 
 
 @cacheable(deps=lambda slot, number: f"fleeting:{slot}:{number}")
@@ -79,13 +79,14 @@ class Guests(Reader):
         self._cells[0] = number + 1
         if (found := fleeting(slot, number)) != f"{slot} {number} {LETTERS}":
             self.lane.run.fail(f"fleeting({slot}, {number}) was {found!r}, {self.lane}")
-        if self.lane.chance.random() < 0.1:
-            zoocache.invalidate(f"fleeting:{slot}:{number}")
+        if self.lane.chance.random() < DROPPED_PART:
+            try:
+                zoocache.invalidate(f"fleeting:{slot}:{number}")
+            except self.gives_up:
+                self.lane.counters[L_BUSY] += 1
 
     def _visit(self) -> None:
-        thread = threading.Thread(target=self.read_any)
-        thread.start()
-        thread.join()
+        in_thread(self.read_any, self.lane).join()
 
     def _loop(self) -> None:
         chance = self.lane.chance
