@@ -10,13 +10,20 @@ import time
 
 import zoocache
 from stress import oracle, tree, ways
-from stress.board import C_STAGE, L_LONGEST_READ_NS
+from stress.board import C_STAGE, L_LONGEST_READ_NS, L_SINCE_NS
 from stress.reading import Reader
 from stress.run import Lane
 from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Way
-from stress.writing import Writer
+from stress.writing import Write, Writer
+from zoocache.errors import NotSent
 
 LONGEST_S = 3.0
+WAITING_S = 11.0
+"""Who waits for the server gives up after ten."""
+
+WAITS = 0.04
+"""So many of the writes do."""
+
 BREATH_S = 0.002
 PACES_S = (0.0, 0.002, 0.01, 0.03)
 
@@ -56,10 +63,29 @@ class Stages:
 
 
 class FarWriter(Writer):
-    """Writes in turmoil, and rests."""
+    """Writes in turmoil, and rests. Some invalidations wait until the server has them, and take as long as an outage."""
 
-    gives_up = (zoocache.Busy, zoocache.StorageError)
+    gives_up = (zoocache.Busy, zoocache.StorageError, NotSent)
     alone_s = LONGEST_S
+
+    def any_write(self) -> Write:
+        """As all writers', and some that wait."""
+        waits = self._chance.random() < WAITS
+        self.alone_s = WAITING_S if waits else LONGEST_S
+        return self._waiting() if waits else super().any_write()
+
+    def _waiting(self) -> Write:
+        keys = self._some(1)
+        tag = tree.own_tag(keys[0]) if keys else "zoo:visitors"
+        return Write("invalidate", keys, tag, lambda _: self._wait(tag))
+
+    def _wait(self, tag: str) -> None:
+        """It is not stuck, whatever the others think."""
+        self.lane.counters[L_SINCE_NS] = 0
+        if self._chance.random() < 0.5:
+            zoocache.invalidate(tag, wait=True)
+        else:
+            asyncio.run(zoocache.invalidate_async(tag, wait=True))
 
     def run(self) -> None:
         """Write until the run is over."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from stress.board import C_CLOCKS, C_STOPPED_NS
-from stress.fleet import Fleet
+from stress.fleet import Fleet, Member
 from stress.hosts import UNSKEWED, Host, Hosts
 from stress.run import Run
 
@@ -25,7 +25,7 @@ EVERY_S = 0.15
 
 LASTS_S = (0.02, 0.05, 0.1, 0.3, 0.6, 1.2, 2.0)
 STOPS_S = (0.02, 0.05, 0.1, 0.3, 0.8)
-"""A listener that stands may hold the lock, for which a writer waits two seconds."""
+"""A listener or a worker that stands may hold the lock, for which a writer waits two seconds."""
 
 DELAYS_MS = (2, 10, 50, 150)
 SKEW_MS = 10 * 60 * 1000
@@ -143,9 +143,12 @@ class Faults:
         server = self._hosts.server
         if "server" in self._present:
             return
-        kind = self._chance.choice(("killed", "killed", "flushed", "frozen"))
+        kind = self._chance.choice(("killed", "flushed", "frozen", "lost its tail", "lost its tail"))
         self.done[f"server {kind}"] += 1
-        if kind == "killed":
+        if kind == "lost its tail":
+            self._hosts.pair.part()
+            self._lasts("server", self._fail_over, LASTS_S)
+        elif kind == "killed":
             server.kill()
             self._lasts("server", server.start, LASTS_S)
         elif kind == "frozen":
@@ -154,11 +157,27 @@ class Faults:
         else:
             server.ask("FLUSHALL")
 
+    def _fail_over(self) -> None:
+        """What came since the replica was parted from its master is lost; it gets a replica of its own."""
+        self._hosts.pair.fail_over()
+        self._hosts.pair.replicate()
+
     def _strike_worker(self) -> None:
         member = self._chance.choice(list(self._fleet.members.values()))
-        if not member.killed and self._fleet.is_ready(member.slot):
+        subject = f"worker {member.slot}"
+        if member.killed or subject in self._present or not self._fleet.is_ready(member.slot):
+            return
+        if self._chance.random() < 0.5:
             self._fleet.kill(member)
             self.done["worker killed"] += 1
+        else:
+            self._fleet.stop(member)
+            self.done["worker stopped"] += 1
+            self._lasts(subject, lambda: self._resume(member), STOPS_S)
+
+    def _resume(self, member: Member) -> None:
+        if self._fleet.members.get(member.slot) is member and not member.killed:
+            self._fleet.resume(member)
 
     def _strike_clock(self) -> None:
         off_ms = self._chance.randint(-SKEW_MS, SKEW_MS)

@@ -122,7 +122,7 @@ class Hosts:
 
     Attributes:
         all: in the order of their numbers.
-        server: of all.
+        pair: the server of all, and its replica.
     """
 
     def __init__(self, run: Run) -> None:
@@ -134,13 +134,16 @@ class Hosts:
         self._servers, self._children = Servers(), Children()
         self._numbers = names_of(run.prefix).numbers
         try:
-            self.server: Server = self._servers.start()
-            self.all = [
-                Host(run, number, Proxy(self._children, self.server.path)) for number in range(run.options.hosts)
-            ]
+            self.pair = self._servers.pair()
+            self.all = [Host(run, number, Proxy(self._children, self.pair.path)) for number in range(run.options.hosts)]
         except BaseException:
             self._end_network()
             raise
+
+    @property
+    def server(self) -> Server:
+        """Of all, at present."""
+        return self.pair.master
 
     def host_of(self, slot: int) -> Host:
         """The host of a place in the fleet."""

@@ -137,7 +137,7 @@ class Bus(Protocol):
         """As `since`, without what was sent: only whether the server contradicts what is known."""
 
     def raise_floor(self, known: Position) -> int:
-        """Make everything stale for everybody, under a number above all that are known; returns it.
+        """Make everything stale for everybody, under a number far above all that are known; returns it.
 
         Args:
             known: up to where the host had heard from a server that tells another history now.

@@ -39,6 +39,9 @@ except ImportError:
 LARGEST_N = 9_000_000_000_000_000
 """The highest number; what would go beyond begins a new epoch. It is below 2**53."""
 
+LEAP = 1 << 32
+"""By so much the numbers grow where some were lost: nobody can have had more of them."""
+
 STREAM_LENGTH = 10_000
 """So many invalidations can be read again, or a few more."""
 
@@ -70,7 +73,7 @@ def script(*parts: str) -> Script:
 
 
 PRELUDE = f"""
-local LARGEST = {LARGEST_N}
+local LARGEST, LEAP = {LARGEST_N}, {LEAP}
 
 local function whole(number) return string.format('%.0f', number) end
 
@@ -164,10 +167,11 @@ local function announce(numbers, stream, channel, own, payload)
   redis.call('PUBLISH', channel, own.epoch .. ' ' .. n .. ' ' .. message)
 end
 
--- What was known up to n of an epoch is lost: overtake everything, above all numbers that anybody may know. `payload`
--- says so to the others.
+-- What was known up to n of an epoch is lost: overtake everything. The numbers leap: one that somebody has from before
+-- (a fill under way, in a process that stood still) must not be given again, to what overtakes just that fill.
+-- `payload` says so to the others.
 local function overtake_lost(numbers, stream, channel, own, epoch, n, mark, fresh, payload)
-  if own.epoch == epoch then own.n = math.max(own.n, n) end
+  own.n = (own.epoch == epoch and math.max(own.n, n) or own.n) + LEAP
   next_n(numbers, stream, own, mark, fresh)
   overtake_all(numbers, own)
   announce(numbers, stream, channel, own, payload)
