@@ -29,7 +29,7 @@ STOPS_S = (0.02, 0.05, 0.1, 0.3, 0.8)
 
 DELAYS_MS = (2, 10, 50, 150)
 SKEW_MS = 10 * 60 * 1000
-WEIGHTS = {"network": 40, "listener": 15, "server": 10, "worker": 10, "clock": 5}
+WEIGHTS = {"network": 40, "listener": 15, "server": 10, "failover": 15, "worker": 15, "clock": 5}
 
 
 class Fault(NamedTuple):
@@ -101,7 +101,7 @@ class Faults:
     def _begin(self) -> None:
         strike = {
             "network": self._strike_network, "listener": self._strike_listener, "server": self._strike_server,
-            "worker": self._strike_worker, "clock": self._strike_clock,
+            "failover": self._strike_replication, "worker": self._strike_worker, "clock": self._strike_clock,
         }  # fmt: skip
         strike[self._chance.choices(self._kinds, [WEIGHTS[kind] for kind in self._kinds])[0]]()
 
@@ -143,12 +143,9 @@ class Faults:
         server = self._hosts.server
         if "server" in self._present:
             return
-        kind = self._chance.choice(("killed", "flushed", "frozen", "lost its tail", "lost its tail"))
+        kind = self._chance.choice(("killed", "killed", "flushed", "frozen"))
         self.done[f"server {kind}"] += 1
-        if kind == "lost its tail":
-            self._hosts.pair.part()
-            self._lasts("server", self._fail_over, LASTS_S)
-        elif kind == "killed":
+        if kind == "killed":
             server.kill()
             self._lasts("server", server.start, LASTS_S)
         elif kind == "frozen":
@@ -157,8 +154,15 @@ class Faults:
         else:
             server.ask("FLUSHALL")
 
+    def _strike_replication(self) -> None:
+        """For a while the replica gets nothing more; then it is the master."""
+        if "server" not in self._present:
+            self._hosts.pair.part()
+            self._lasts("server", self._fail_over, LASTS_S)
+
     def _fail_over(self) -> None:
         """What came since the replica was parted from its master is lost; it gets a replica of its own."""
+        self.done["failover that lost the latest"] += 1
         self._hosts.pair.fail_over()
         self._hosts.pair.replicate()
 

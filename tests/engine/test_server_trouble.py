@@ -1,0 +1,224 @@
+"""Cached functions while their Redis is in trouble: an outage is computed through, and nothing stale comes of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import zoocache
+from tests.children import DEADLINE_S, Children
+from tests.peers import fork_peer
+from tests.promises import world
+from tests.proxy import Proxy
+from tests.servers import Server, Servers
+from zoocache import StorageError, cacheable, configure, runtime
+from zoocache.errors import ConfigError, ServerRefused
+
+TIMEOUT_S = 0.3
+PASSWORD = "s3cr3t-of-the-server"
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until it holds."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, "it never came to that"
+        time.sleep(0.01)
+
+
+@pytest.fixture(params=[True, False], ids=["bus", "no bus"])
+def has_bus(request: pytest.FixtureRequest) -> bool:
+    """Whether live objects stand in front of the server."""
+    found: bool = request.param
+    return found
+
+
+class Truth:
+    """A number, and a cached function that looks at it.
+
+    Attributes:
+        number: the truth.
+        fills: how often it was looked at.
+    """
+
+    def __init__(self) -> None:
+        self.number = self.fills = 0
+
+        @cacheable(namespace="truth", deps="truth:number")
+        def look() -> int:
+            self.fills += 1
+            return self.number
+
+        self.get = look
+
+    def is_shared(self) -> bool:
+        """Whether a look is answered by the server, and not computed."""
+        before = self.fills
+        self.get()
+        engine = runtime.engine()
+        engine.lives.clear()
+        self.get()
+        return self.fills == before and engine.takes_from_store()
+
+
+def kill(server: Server) -> Callable[[], None]:
+    """It is gone, and comes back empty."""
+    server.kill()
+    return server.start
+
+
+def freeze(server: Server) -> Callable[[], None]:
+    """It answers nothing."""
+    server.freeze()
+    return server.thaw
+
+
+def demote(server: Server) -> Callable[[], None]:
+    """It is a read-only replica (READONLY)."""
+    server.ask("REPLICAOF", "127.0.0.1", 1)
+    return lambda: server.ask("REPLICAOF", "NO", "ONE")
+
+
+def fill(server: Server) -> Callable[[], None]:
+    """It has no memory left (OOM)."""
+    server.ask("CONFIG", "SET", "maxmemory", 1)
+    return lambda: server.ask("CONFIG", "SET", "maxmemory", 0)
+
+
+def load(server: Server) -> Callable[[], None]:
+    """It still reads its data (LOADING)."""
+    server.ask("DEBUG", "POPULATE", "20000")
+    server.ask("SAVE")
+    server.kill()
+    server.start("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    return lambda: server.ask("CONFIG", "SET", "key-load-delay", "0")
+
+
+def flush_scripts(server: Server) -> Callable[[], None]:
+    """It has forgotten all scripts (NOSCRIPT)."""
+    server.ask("SCRIPT", "FLUSH")
+    return lambda: None
+
+
+@pytest.mark.parametrize("trouble", [kill, freeze, demote, fill, load, flush_scripts])
+def test_what_a_server_cannot_do_is_computed(
+    trouble: Callable[[Server], Callable[[], None]], has_bus: bool, servers: Servers,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """In every trouble calls bring what is true, an invalidation is done when it returns, one warning is enough; and
+    afterwards the cache is shared again, with nothing older than that invalidation."""
+    server = servers.start("--enable-debug-command", "yes")
+    configure(storage_url=server.url, bus_url=server.url if has_bus else None, redis_timeout=TIMEOUT_S)
+    truth = Truth()
+    assert [0, 0] == [truth.get(), truth.get()]
+    until(truth.is_shared)
+    caplog.clear()
+    end = trouble(server)
+    truth.number = 1
+    zoocache.invalidate("truth")
+    assert [1] * 20 == [truth.get() for _ in range(20)]
+    assert 1 >= sum("does not answer" in record.message for record in caplog.records)
+    end()
+    until(truth.is_shared)
+    assert 1 == truth.get()
+
+
+def test_a_server_that_is_not_there_at_the_first_use(has_bus: bool, servers: Servers) -> None:
+    """It is an outage like any other."""
+    server = servers.start()
+    server.kill()
+    configure(storage_url=server.url, bus_url=server.url if has_bus else None, redis_timeout=TIMEOUT_S)
+    truth = Truth()
+    assert 0 == truth.get()
+    assert runtime.engine().troubles
+    server.start()
+    until(truth.is_shared)
+
+
+def test_a_slow_server_costs_a_time_out_and_then_nothing(servers: Servers, children: Children) -> None:
+    """Where answers take longer than the time-out, calls give up on them, and most do not even ask."""
+    server = servers.start()
+    proxy = Proxy(children, server.path)
+    configure(storage_url=proxy.url, redis_timeout=0.1)
+    truth = Truth()
+    assert 0 == truth.get()
+    proxy.delay(400)
+    assert [0] * 200 == [truth.get() for _ in range(200)]
+    assert 0 < runtime.engine().troubles
+    proxy.heal()
+    until(truth.is_shared)
+
+
+def test_who_prefers_an_error(servers: Servers) -> None:
+    """With on_storage_error="raise" a call raises what is wrong with the storage."""
+    server = servers.start()
+    configure(storage_url=server.url, redis_timeout=TIMEOUT_S, on_storage_error="raise")
+    truth = Truth()
+    assert 0 == truth.get()
+    server.kill()
+    with pytest.raises(StorageError, match="out of reach"):
+        truth.get()
+
+
+def test_a_wrong_password_is_an_error_at_once(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+    """It names the server, and no secret."""
+    caplog.set_level(logging.DEBUG)
+    server = servers.start("--requirepass", "another")
+    configure(storage_url=f"unix://:{PASSWORD}@{server.path}")
+    with pytest.raises(ServerRefused, match=str(server.path)) as raised:
+        Truth().get()
+    assert PASSWORD not in f"{raised.value!r} {raised.value} {caplog.text}"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pw@h:port/0", f"redis://:{PASSWORD}@host/notanumber", "unix://", "rediss://"]
+)
+def test_a_malformed_url_is_an_error_at_once(url: str) -> None:
+    """Before anything is used; and no secret is told."""
+    with pytest.raises(ConfigError) as raised:
+        configure(storage_url=url)
+    assert PASSWORD not in str(raised.value)
+
+
+def test_every_hit_asks_unless_there_is_a_bus(has_bus: bool, servers: Servers) -> None:
+    """Without a bus the server is asked at each hit, once; with one a warm hit asks nobody."""
+    server = servers.start()
+    configure(storage_url=server.url, bus_url=server.url if has_bus else None)
+    truth = Truth()
+    truth.get()
+    until(truth.is_shared)
+    truth.get()
+
+    def asked() -> int:
+        stats = server.ask("INFO", "commandstats")
+        return sum(found["calls"] for name, found in stats.items() if name in {"cmdstat_evalsha", "cmdstat_eval"})
+
+    before = asked()
+    for _ in range(100):
+        assert 0 == truth.get()
+    many = asked() - before
+    assert many < 100 if has_bus else 100 <= many < 200
+    assert 1 == truth.fills
+
+
+def test_no_listener_and_yet_nothing_stale(
+    servers: Servers, children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Where no listener can be started, that is said once, and what another host invalidates reaches who reads."""
+    monkeypatch.setenv("WORLD", str(tmp_path))
+    server = servers.start()
+    ann = fork_peer(children, env={"ZOOCACHE_BUS_URL": server.url, "ZOOCACHE_HOST_ID": "other"})
+    for name, value in {"executable": "", "prefix": "/nowhere", "exec_prefix": "/nowhere"}.items():
+        monkeypatch.setattr(sys, name, value)
+    configure(bus_url=server.url, host_id="one")
+    assert 0 == world.thing("a") == ann.call("thing", "a")
+    world.change("a", 1)
+    ann.call("zoocache.invalidate", "thing:a", wait=True)
+    until(lambda: world.thing("a") == 1)
+    assert 1 == sum("cannot be started" in record.message for record in caplog.records)
