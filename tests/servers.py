@@ -183,18 +183,15 @@ class Pair:
         self.replicate()
 
     def replicate(self) -> None:
-        """Have another replica; returns when it has all."""
+        """Have another replica; returns when it has all that the master has now, and gets what comes."""
         self.replica = self._servers.start(*self._options)
         self.master.ask("CONFIG", "SET", "repl-diskless-sync-delay", 0)
         self.replica.ask("REPLICAOF", "127.0.0.1", self.master.open_port())
+        offset = self.master.replication()["master_repl_offset"]
         until = time.monotonic() + DEADLINE_S
-        while not self._has_all(self.replica.replication()):
+        while not _has(self.replica.replication(), offset):
             assert time.monotonic() < until, f"the replica does not follow: {self.replica.replication()}"
             time.sleep(0.005)
-
-    def _has_all(self, found: dict[str, Any]) -> bool:
-        offset = self.master.replication()["master_repl_offset"]
-        return found["master_link_status"] == "up" and found["slave_repl_offset"] >= offset
 
     def part(self) -> None:
         """End the replication; the replica stays one."""
@@ -208,6 +205,11 @@ class Pair:
         self.replica.ask("REPLICAOF", "NO", "ONE")
         self.master, self.replica = self.replica, None
         self.master.move(self.path)
+
+
+def _has(found: dict[str, Any], offset: int) -> bool:
+    """Whether a replica that tells this follows, and has come so far."""
+    return bool(found["master_link_status"] == "up" and found["slave_repl_offset"] >= offset)
 
 
 class Servers:

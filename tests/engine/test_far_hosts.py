@@ -1,0 +1,133 @@
+"""What hosts that share a server do for each other, by the public names: one fill, one word, one bound."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import zoocache
+from tests.children import DEADLINE_S, Children
+from tests.peers import Peer, PeerError, fork_peer
+from tests.promises import world
+from tests.proxy import Proxy
+from tests.servers import Servers
+from zoocache import configure
+from zoocache.engine import mutations
+from zoocache.errors import NotSent
+from zoocache.server.names import names_of
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the world's things lie in."""
+    monkeypatch.setenv("WORLD", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def peer_on(children: Children, redis_url: str) -> Callable[[str], Peer]:
+    """Starts a process on a host that shares its entries with the others."""
+    env = {"ZOOCACHE_STORAGE_URL": redis_url, "ZOOCACHE_BUS_URL": redis_url}
+    return lambda host: fork_peer(children, env=env | {"ZOOCACHE_HOST_ID": host})
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until it holds."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, "it never came to that"
+        time.sleep(0.01)
+
+
+def test_one_fill_among_hosts(peer_on: Callable[[str], Peer]) -> None:
+    """Who wants on another host what is being computed waits for it, and has it."""
+    ann, bob = peer_on("one"), peer_on("two")
+    ann.call("close_gate", "a")
+    ann.begin("thing", "a")
+    ann.wait_inside("a")
+    world.change("a", 7)
+    bob.begin("thing", "a")
+    time.sleep(0.3)  # no more than a chance to go wrong: whoever does not wait computes at once
+    ann.go_on()
+    assert [0, 0] == [ann.result(), bob.result()]
+    assert [ann.pid] == world.fills("a")
+
+
+def test_a_leader_on_another_host_is_killed(peer_on: Callable[[str], Peer]) -> None:
+    """Whoever waits for a process of another host that is killed computes in its place."""
+    ann, bob = peer_on("one"), peer_on("two")
+    ann.call("close_gate", "a")
+    ann.begin("thing", "a")
+    ann.wait_inside("a")
+    bob.begin("thing", "a")
+    ann.child.kill()
+    assert 0 == bob.result()
+    assert [ann.pid, bob.pid] == world.fills("a")
+
+
+def test_a_leader_on_another_host_raises(peer_on: Callable[[str], Peer]) -> None:
+    """Whoever waits for a flight of another host that raises is told the type and the message, and tries no more."""
+    ann, bob = peer_on("one"), peer_on("two")
+    ann.call("close_gate", "a")
+    ann.begin("broken", "a")
+    ann.wait_inside("a")
+    bob.begin("tell_failure", "a")
+    time.sleep(0.3)  # so that it waits; who came later would compute, and raise what the function does
+    ann.go_on()
+    with pytest.raises(PeerError, match="no a here"):
+        ann.result()
+    assert ["LookupError", "no a here"] == bob.result()[:2]
+    assert [ann.pid] == world.fills("a")
+
+
+def test_who_hears_nothing_believes_nothing_for_long(servers: Servers, children: Children) -> None:
+    """With max_bus_lag a host whose network swallows everything stops to hand out what it has."""
+    server = servers.start()
+    proxy = Proxy(children, server.path)
+    ann = fork_peer(children, env={"ZOOCACHE_BUS_URL": server.url, "ZOOCACHE_HOST_ID": "other"})
+    env = {"ZOOCACHE_BUS_URL": proxy.url, "ZOOCACHE_HOST_ID": "one"}
+    bob = fork_peer(children, env=env | {"ZOOCACHE_MAX_BUS_LAG": "1"})
+    deaf = fork_peer(children, env=env | {"ZOOCACHE_HOST_ID": "two"})
+    for each in (ann, bob, deaf):
+        until(lambda each=each: 0 == each.call("thing", "a") == each.call("thing", "a"))  # type: ignore[misc]
+        each.call("zoocache.invalidate", "start", wait=True)
+        each.call("thing", "a")
+    proxy.drop()
+    world.change("a", 1)
+    ann.call("zoocache.invalidate", "thing:a", wait=True)
+    until(lambda: 1 == bob.call("thing", "a"))
+    assert 0 == deaf.call("thing", "a")
+
+
+@pytest.mark.parametrize("storage", ["memory", "redis"])
+@pytest.mark.parametrize("is_task", [False, True])
+def test_who_waits_knows_that_it_is_sent(
+    storage: str, is_task: bool, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With wait=True an invalidation returns when the server has it; else it raises, is done here, and sent later."""
+    server = servers.start()
+    configure(storage_url=server.url if storage == "redis" else None, bus_url=server.url)
+    stream = names_of(os.environ["ZOOCACHE_PREFIX"]).stream
+
+    def invalidate() -> None:
+        if is_task:
+            asyncio.run(zoocache.invalidate_async("a", wait=True))
+        else:
+            zoocache.invalidate("a", wait=True)
+
+    monkeypatch.setattr(mutations, "WAIT_S", DEADLINE_S)
+    invalidate()
+    assert 1 == server.ask("XLEN", stream)
+    server.kill()
+    monkeypatch.setattr(mutations, "WAIT_S", 0.3)
+    before = zoocache.get_tag_version("a")
+    with pytest.raises(NotSent):
+        invalidate()
+    assert before < zoocache.get_tag_version("a")
+    server.start()
+    until(lambda: server.ask("XLEN", stream) > 0)
