@@ -27,6 +27,7 @@ from zoocache.server.names import names_of
 from zoocache.shm import identity, segment
 from zoocache.shm.layout import (
     H_BUS_EPOCH,
+    H_BUS_MARK,
     H_BUS_N,
     H_CAUGHT_UP,
     H_FLOORED,
@@ -36,6 +37,7 @@ from zoocache.shm.layout import (
     H_OUT_HEAD,
     H_OUT_LOST,
     H_OUT_TAIL,
+    H_OWN_MARK,
     H_SENT,
     HEADER_WORDS,
     MIN_SIZE,
@@ -63,11 +65,12 @@ class Standing(NamedTuple):
     """How far a host, or the server, is.
 
     Attributes:
-        epoch, n: of the latest message; 0 if nobody knows.
+        epoch, n, mark: of the latest message; 0 if nobody knows.
     """
 
     epoch: int
     n: int
+    mark: int
 
 
 class Host:
@@ -102,13 +105,15 @@ class Host:
         return pid if pid in listeners(self._prefix, (pid,)) else 0
 
     def settled(self, server: Standing, hears: bool) -> str:
-        """What keeps it from having told and heard everything; "" for nothing."""
+        """What keeps it from having told and heard everything; "" for nothing. Who hears nothing compares all the same
+        what it knows, its own messages too, with what the server has."""
         words = self.words()
         if not self.listener():
             return f"{self.host_id} has no listener"
         if words[H_OUT_TAIL] < words[H_OUT_HEAD]:
             return f"{self.host_id} has {words[H_OUT_HEAD] - words[H_OUT_TAIL]} bytes in its outbox"
-        if hears and (Standing(words[H_BUS_EPOCH], words[H_BUS_N]) != server or not words[H_CAUGHT_UP]):
+        is_there = Standing(words[H_BUS_EPOCH], words[H_BUS_N], words[H_BUS_MARK]) == server and not words[H_OWN_MARK]
+        if not is_there or (hears and not words[H_CAUGHT_UP]):
             return f"{self.host_id} is at {words[H_BUS_N]} of epoch {words[H_BUS_EPOCH]:x}, the server at {server}"
         return ""
 
@@ -170,9 +175,9 @@ class Hosts:
     def standing(self) -> Standing:
         """How far the server is."""
         with self.server.client() as client:
-            found: list[Any] = client.hmget(self._numbers.decode(), ["epoch", "n"])
-        epoch, n = found
-        return Standing(int(epoch or b"0", 16), int(n or 0))
+            found: list[Any] = client.hmget(self._numbers.decode(), ["epoch", "n", "mark"])
+        epoch, n, mark = found
+        return Standing(int(epoch or b"0", 16), int(n or 0), int.from_bytes(mark or b"", "little"))
 
     def unsettled(self, away: Host | None = None) -> str:
         """What keeps some host from having told and heard everything; "" for nothing. Who is away is not asked."""

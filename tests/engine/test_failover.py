@@ -231,3 +231,16 @@ def fills_of_a_round(*peers: Peer) -> int:
     for each in peers:
         each.call("thing", "a")
     return len(world.fills("a")) - before
+
+
+def test_a_host_never_takes_what_it_had_overtaken_itself(children: Children, servers: Servers) -> None:
+    """From the first question on the host that had said so gets nothing old from a server that lost it."""
+    pair = servers.pair()
+    ann = fork_peer(children, env={"ZOOCACHE_STORAGE_URL": pair.url, "ZOOCACHE_HOST_ID": "one"})
+    assert [0, 0] == [ann.call("thing", "a"), ann.call("outer", "a")]
+    pair.part()
+    world.change("a", 1)
+    ann.call("zoocache.invalidate", "thing:a")
+    pair.fail_over()
+    for _ in range(20):
+        assert [1, 10] == [ann.call("thing", "a"), ann.call("outer", "a")]

@@ -25,6 +25,7 @@ from zoocache.server.link import Link
 from zoocache.server.resp import Reply
 from zoocache.server.scripts import script
 from zoocache.server.url import address_of
+from zoocache.server.wire_async import AsyncWire
 
 ECHO = script("return ARGV[1]")
 TIMEOUT_S = 0.3
@@ -459,6 +460,29 @@ def test_loops_one_after_the_other(link: Link) -> None:
         assert str(index).encode() == asyncio.run(link.run_async(ECHO, (), (index,)))
     assert 2 >= len(link._idle_of)
     assert 2 >= len(link._open)
+
+
+class Emptied(list[AsyncWire]):
+    """Idle connections that another thread, whose call has failed, closes right behind a look whether there are any."""
+
+    def __len__(self) -> int:
+        found = super().__len__()
+        for each in self:
+            each.close()
+        self.clear()
+        return found
+
+
+def test_a_loop_whose_connections_another_thread_closes(link: Link) -> None:
+    """A task that finds its idle connection gone opens another."""
+
+    async def work() -> Reply:
+        await link.run_async(ECHO, (), ("first",))
+        loop = asyncio.get_running_loop()
+        link._idle_of[loop] = Emptied(link._idle_of[loop])
+        return await link.run_async(ECHO, (), ("second",))
+
+    assert b"second" == asyncio.run(work())
 
 
 def test_loops_at_once(link: Link) -> None:

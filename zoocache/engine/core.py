@@ -93,6 +93,9 @@ class Engine:
         self.store, self.far, self.hosts, self._ensure_listener = outside
         self.holds_lives = self.far is None or settings.bus_url is not None
         self.trie = self._attached()
+        if self.far is not None and self.hosts is not None:
+            hosts = self.hosts
+            self.far.compare_with(lambda: hosts.glimpse(self.trie))
         self.flights = Flights()
         self.touches = Touches(self.store, far=self.far is not None)
         watched = None if self.hosts is None or not self.holds_lives else Watched(self.watch, self._watch_s())

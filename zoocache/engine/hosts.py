@@ -24,7 +24,7 @@ from zoocache import clock
 from zoocache.bus import Bus, Heard, Kind, Message, Position
 from zoocache.bus.message import pack
 from zoocache.engine.hearing import Following, Hearing
-from zoocache.engine.positions import known_of, note_own
+from zoocache.engine.positions import glimpse_of, known_of, note_own
 from zoocache.engine.sending import Sending, change
 from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC
 from zoocache.shm.outbox import DONE, UNSENT, Place
@@ -122,6 +122,11 @@ class Hosts:
     def note_sent(trie: Trie, sent: tuple[int, int, bytes]) -> None:
         """Note where the server has taken a message of this host; raises as `tell`."""
         trie.segment.write(note_own, trie, Position(*sent))
+
+    @staticmethod
+    def glimpse(trie: Trie) -> Position | None:
+        """What goes along with a question to the store: the same, where it costs no lock."""
+        return glimpse_of(trie)
 
     @staticmethod
     def known(trie: Trie) -> Position | None:

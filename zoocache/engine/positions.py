@@ -3,7 +3,8 @@
     heard    H_BUS_EPOCH, _N, _MARK: up to where it has heard; where nothing is heard, where the server stood last
     own      H_OWN_EPOCH, _N, _MARK: the latest message of its own that the server has taken, until both were compared
 
-What is known goes along with the next message, and is compared about once a second: a server that contradicts it (the
+What is known goes along with the next message, and with what is asked of the store, so that a host never takes what it
+had itself overtaken; and it is compared about once a second: a server that contradicts it (the
 script `contradicts` in zoocache/server/scripts.py) is a replica that lacked the latest when it became the master, or
 one that is back from long ago. Numbers alone would not tell, once others have taken as many as were lost.
 
@@ -32,6 +33,11 @@ from zoocache.trie import Trie
 def known_of(trie: Trie) -> Position | None:
     """The latest that this host knows of the server; for any caller. None: nothing."""
     return _latest(trie) if LOCK_FREE else trie.segment.write(_latest, trie)
+
+
+def glimpse_of(trie: Trie) -> Position | None:
+    """The same, for readers, who take no lock: None where it cannot be had without."""
+    return _latest(trie) if LOCK_FREE else None
 
 
 def _latest(trie: Trie) -> Position | None:

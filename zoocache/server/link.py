@@ -203,7 +203,7 @@ class Link:
     async def _exchange_async(self, packed: bytes, until_s: float) -> Reply:
         idle = self._idle_here()
         if idle:
-            with contextlib.suppress(ConnectionError):  # the server closed it
+            with contextlib.suppress(IndexError, ConnectionError):  # another thread closed it; the server did
                 return await self._over_async(idle.pop(), idle, packed, until_s)
             _close_all(idle, self._open)  # those that are as old
         return await self._over_async(await self._dial_async(until_s), idle, packed, until_s)

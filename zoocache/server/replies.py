@@ -1,6 +1,7 @@
 """Which error a refusal of the server's means. None of their messages repeats what was sent: it may be a secret.
 
 unable    the server cannot serve anybody now; so it is asked seldom, by the breaker (ServerDown)
+forgot    a script says that it has lost something: what is sent mends that, so it is not left alone (ServerDown)
 full      it is out of memory: it may read, but not write (ServerDown)
 refused   it will not serve this user (ServerRefused)
 other     it does not understand: a key of ours holds something else, a foreign server (StorageError)
@@ -27,6 +28,7 @@ _UNABLE = {
     "MISCONF": "it cannot save its data to its disk, and takes no writes",
 }
 _FULL = {"OOM": "it is out of memory; raise its maxmemory, or let it evict"}
+_FORGOT = {"FORGOT": "it has lost what this host knows, in a failover perhaps; that is mended in about a second"}
 _REFUSED = {
     "NOAUTH": "it wants a password; write it into the URL",
     "WRONGPASS": "user or password is wrong",
@@ -70,7 +72,7 @@ def error_of(address: Address, refusal: Refusal) -> ZooCacheError:
         return ServerRefused(f"{address}: {_REFUSED[code]} ({code})")
     if refusal.text == _NO_ROOM_FOR_CLIENTS:
         return ServerDown(f"{address}: it has as many clients as it takes; raise its maxclients")
-    reason = _UNABLE.get(code) or _FULL.get(code)
+    reason = _UNABLE.get(code) or _FULL.get(code) or _FORGOT.get(code)
     if reason:
         return ServerDown(f"{address}: {reason} ({code})")
     if refusal.text == _TOO_LONG:

@@ -153,6 +153,15 @@ local function contradicts(stream, own, epoch, n, mark)
   return oldest ~= nil and (number(string.match(oldest[1], '^%d+')) or math.huge) <= n
 end
 
+-- The same, of what is known in one piece: epoch, 16 digits of n, mark; '' for nothing. Mostly nothing has happened
+-- since, which is seen at once.
+local function has_forgotten(stream, own, known)
+  if known == '' then return false end
+  local epoch, n, mark = string.sub(known, 1, 16), number(string.sub(known, 17, 32)), string.sub(known, 33)
+  if epoch == own.epoch and n == own.n and mark == own.mark then return false end
+  return contradicts(stream, own, epoch, n, mark)
+end
+
 -- Tell the others about the n that next_n made: its mark, that of the last one that they were told about (so each
 -- message proves that it is the next one, and a history with a piece of another one in it is found out), the payload.
 local function announce(numbers, stream, channel, own, payload)

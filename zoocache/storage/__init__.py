@@ -24,7 +24,7 @@ any thread, in any process, before or after a fork (a child opens its own; `afte
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from zoocache.clock import Now
@@ -189,6 +189,13 @@ class FarStore(Store, Protocol):
 
     def later(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """The twin of a method, for tasks."""
+
+    def compare_with(self, known: Callable[[], tuple[int, int, bytes] | None]) -> None:
+        """From now on have `stamp`, `load` and `claim` raise ServerDown if the server has lost what is known.
+
+        Args:
+            known: tells the latest that this host knows of the server's order (epoch, n, mark), or None.
+        """
 
     def save_and_tell(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,

@@ -24,7 +24,7 @@ is made the master has an older order: who notices (a bus compares numbers) rais
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from zoocache.clock import Now
@@ -68,6 +68,10 @@ class RedisStore:
     def later(self, method: str, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """See `FarStore.later`."""
         return self._drive_async(getattr(self._steps, method)(*args, **kwargs))
+
+    def compare_with(self, known: Callable[[], tuple[int, int, bytes] | None]) -> None:
+        """See `FarStore.compare_with`."""
+        self._steps.known = known
 
     # Reading.
 

@@ -3,7 +3,9 @@
 All take the same first keys and arguments:
 
     KEYS[1] numbers   KEYS[2] stream   KEYS[3] used   then their own
-    ARGV[1] an epoch to begin with, if the numbers are lost   ARGV[2] this moment in ms, "" for the server's clock
+    ARGV[1] an epoch to begin with, if the numbers are lost; behind it, to be compared, what the caller's host knows
+    of them (epoch, 16 digits of n, mark): a server that has lost it says FORGOT
+    ARGV[2] this moment in ms, "" for the server's clock
     ARGV[3] how many entries there may be, "" for no limit   then their own
 
 Entries that are evicted are named in no KEYS: which ones, only the script finds out. They have the hash tag of the
@@ -23,10 +25,12 @@ BATCH = 500
 
 _COMMON = f"""
 local NUMBERS, STREAM, USED = KEYS[1], KEYS[2], KEYS[3]
-local FRESH, MOST = ARGV[1], tonumber(ARGV[3])
+local FRESH, KNOWN, MOST = string.sub(ARGV[1], 1, 16), string.sub(ARGV[1], 17), tonumber(ARGV[3])
 local FORMAT, HEAD, BATCH, UNKNOWN = '{FORMAT.decode()}', {HEAD_SIZE}, {BATCH}, math.huge
 
 local function now_ms() return tonumber(ARGV[2]) or time_ms() end
+
+local FORGOT = {{err = 'FORGOT what this host knows'}}
 
 local function digits(number) return string.format('%016.0f', number) end
 
@@ -116,6 +120,7 @@ STAMP = _script(
     """
     refuse_on_replica(NUMBERS)
     local own = read_own(NUMBERS, STREAM, FRESH)
+    if has_forgotten(STREAM, own, KNOWN) then return FORGOT end
     return {own.epoch, own.n}
     """
 )
@@ -124,7 +129,9 @@ STAMP = _script(
 LOAD = _script(
     """
     refuse_on_replica(NUMBERS)
-    return load(read_own(NUMBERS, STREAM, FRESH), KEYS[4], ARGV[4])
+    local own = read_own(NUMBERS, STREAM, FRESH)
+    if has_forgotten(STREAM, own, KNOWN) then return FORGOT end
+    return load(own, KEYS[4], ARGV[4])
     """
 )
 """KEYS[4] entry; ARGV[4] digest. Returns record, left and age left, or nothing."""
@@ -133,6 +140,7 @@ CLAIM = _script(
     """
     refuse_on_replica(NUMBERS)
     local own = read_own(NUMBERS, STREAM, FRESH)
+    if has_forgotten(STREAM, own, KNOWN) then return FORGOT end
     local loaded = load(own, KEYS[4], ARGV[4])
     if loaded then return {'loaded', loaded} end
     local failure = KEYS[6] and redis.call('GET', KEYS[6])

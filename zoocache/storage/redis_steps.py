@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from zoocache.clock import Now
 from zoocache.errors import ServerDown, ServerRefused, StorageError, StorageIsFull
 from zoocache.server.names import Names
 from zoocache.server.resp import Argument, Reply
-from zoocache.server.scripts import Script
+from zoocache.server.scripts import LARGEST_N, Script
 from zoocache.storage import Failed, Leads, Life, Loaded, Stamp, Told, Waits
 from zoocache.storage import redis_record as records
 from zoocache.storage import redis_scripts as scripts
@@ -72,6 +72,9 @@ class StoreSteps:
         max_entries: how many entries all hosts together keep; None for no limit.
         host_time: whether `now` is the clock, and not the server's.
         most_numbers: how many numbers there may be before old ones are dropped.
+
+    Attributes:
+        known: see `FarStore.compare_with`.
     """
 
     def __init__(
@@ -86,23 +89,31 @@ class StoreSteps:
         self._memory_bytes = 0
         self._look_again_s = 0.0
         self._most_numbers = most_numbers
+        self.known: Callable[[], tuple[int, int, bytes] | None] = lambda: None
         self._saves = 0
         self._hand = b"0"  # where the next look for too many numbers begins
 
-    def _ask(self, script: Script, now: Now | None, keys: Sequence[bytes] = (), *arguments: Argument) -> Ask:
+    def _ask(
+        self, script: Script, now: Now | None, keys: Sequence[bytes] = (), *arguments: Argument, known: bytes = b""
+    ) -> Ask:  # fmt: skip
         moment = now.up_ms if now is not None and self._host_time else ""
-        return Ask(script, (*self._common_keys, *keys), (os.urandom(8).hex(), moment, self._limit, *arguments))
+        fresh = os.urandom(8).hex().encode() + known
+        return Ask(script, (*self._common_keys, *keys), (fresh, moment, self._limit, *arguments))
+
+    def _known(self) -> bytes:
+        found = self.known()
+        return b"" if found is None else b"%016x%016d%b" % (found[0], min(found[1], LARGEST_N), found[2])
 
     # Reading.
 
     def stamp(self) -> Steps[Stamp]:
         """See `Store.stamp`."""
-        epoch, n = _list((yield self._ask(scripts.STAMP, None)))
+        epoch, n = _list((yield self._ask(scripts.STAMP, None, known=self._known())))
         return Stamp(int(epoch, 16), n)
 
     def load(self, digest: bytes, now: Now) -> Steps[Loaded | None]:
         """See `Store.load`."""
-        return _loaded((yield self._ask(scripts.LOAD, now, (self._names.entry(digest),), digest)))
+        return _loaded((yield self._ask(scripts.LOAD, now, (self._names.entry(digest),), digest, known=self._known())))
 
     def claim(
         self, digest: bytes, token: bytes, lease_ms: int, followed: bytes | None, now: Now
@@ -112,7 +123,7 @@ class StoreSteps:
         keys = [names.entry(digest), names.lease(digest)]
         if followed is not None:
             keys.append(names.failure(followed))
-        word, *rest = _list((yield self._ask(scripts.CLAIM, now, keys, digest, token, lease_ms)))
+        word, *rest = _list((yield self._ask(scripts.CLAIM, now, keys, digest, token, lease_ms, known=self._known())))
         if word == b"leads":
             return Leads(Stamp(int(rest[0], 16), rest[1]))
         if word == b"failed":
