@@ -63,7 +63,7 @@ class Stages:
 
 
 class FarWriter(Writer):
-    """Writes in turmoil, and rests. Some invalidations wait until the server has them, and take as long as an outage."""
+    """Writes in turmoil, and rests. Some invalidations wait until the server has them, as long as an outage takes."""
 
     gives_up = (zoocache.Busy, zoocache.StorageError, NotSent)
     alone_s = LONGEST_S
