@@ -15,7 +15,7 @@ from stress.reading import Reader
 from stress.run import Lane
 from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Way
 from stress.writing import Write, Writer
-from zoocache.errors import NotSent
+from zoocache import NotSent
 
 LONGEST_S = 3.0
 WAITING_S = 11.0

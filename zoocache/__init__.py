@@ -4,9 +4,9 @@ contrib, cli, demo         programs and integrations; they import only what is p
 _zoocache                  Core: the debug door to the live segment
 decorator, cached, wrapper cacheable, and the generated fast path of a hit
 functions                  invalidate, get, set, clear, prune, configure, version ...
-runtime                    this process's engine: lazy start, fork, exit
+runtime, listener/         this process's engine: lazy start, fork, exit; the process between this host and others
 engine/                    calls, fills, live objects; alone knows trie, flights and store together
-storage/, bus/             entries that outlive a process; opaque bytes in, opaque bytes out
+storage/, bus/, server/    entries that outlive a process, messages between hosts, the wire to Redis; bytes in and out
 trie, clock, flight        tag -> changed; time; one leader a key
 shm/                       the segment: bytes, locks and tables in shared memory
 errors, config, deps, keys, identity, entry, codec      values; they import no other room
@@ -28,10 +28,13 @@ from zoocache.errors import (
     InvalidKey,
     InvalidTag,
     NotCacheable,
+    NotSent,
     RecursiveFill,
     SegmentError,
     SegmentRefused,
     SegmentTooSmall,
+    ServerDown,
+    ServerRefused,
     StorageError,
     StorageIsFull,
     UnkeepableResult,
@@ -73,10 +76,13 @@ __all__ = [
     "InvalidKey",
     "InvalidTag",
     "NotCacheable",
+    "NotSent",
     "RecursiveFill",
     "SegmentError",
     "SegmentRefused",
     "SegmentTooSmall",
+    "ServerDown",
+    "ServerRefused",
     "StorageError",
     "StorageIsFull",
     "UnkeepableResult",
