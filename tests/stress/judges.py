@@ -1,0 +1,24 @@
+"""What a stress program says when something stale was read: by the oracle, by the history checker, or by both.
+
+Which of the two finds it first is open: the oracle looks at once, but sees less.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def who_saw(said: str, seed: int) -> set[str]:
+    """Who found something stale in a run; what the oracle says of it must be whole."""
+    found = {"history"} if re.search(rf"HISTORY, seed {seed}: (FRESH|VERSION): ", said) else set()
+    if "STALE: " not in said:
+        return found
+    report = re.search(
+        r"STALE: key (\d+) was read at version (\d+), though (\d+) was finished before\n"
+        rf"  seed {seed}, slot \d, lane \d, key \1, tag zoo:\S+; the last events of this key:\n(.*)\n\n",
+        said, re.DOTALL,
+    )  # fmt: skip
+    assert report is not None, said
+    assert int(report[2]) < int(report[3])
+    assert re.search(rf"process \d+ lane \d+ +\S+ +key {report[1]} version {report[2]} ", report[4])
+    return {*found, "oracle"}
