@@ -35,14 +35,16 @@ _PIECES = [
     b"-0000000000000001", b"                ", b"nan", b"1e308", b"\r\n", b"$-1\r\n", b"*1\r\n", b":",
 ]  # fmt: skip
 
-_factor = LONG if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
+
+def is_long() -> bool:
+    """Whether this is a long run."""
+    return os.environ.get("HYPOTHESIS_PROFILE") == "long"
 
 
 def examples(count: int, **others: Any) -> settings:
     """The settings of a fuzz test that takes so many examples in the suite."""
-    return settings(
-        max_examples=count * _factor, deadline=None, suppress_health_check=list(HealthCheck), **others
-    )  # fmt: skip
+    most = count * (LONG if is_long() else 1)
+    return settings(max_examples=most, deadline=None, suppress_health_check=list(HealthCheck), **others)
 
 
 words = st.sampled_from(WORDS) | st.integers(0, 2**64 - 1)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.crowd import together
 from tests.forks import Forks
-from zoocache.shm import kernel
+from zoocache.shm import kernel, points
 from zoocache.shm.layout import LOCK_SLOTS
 from zoocache.shm.segment import Segment
 from zoocache.shm.slots import NOBODY, Slots
@@ -198,3 +198,26 @@ def test_who_has_left_is_nobody(segment: Segment) -> None:
     slots.report(1, 1, 1, 1)
     assert (NOBODY, True, []) == (slots.claim(WALL_MS), slots.is_dead(mine), list(slots.processes()))
     assert not kernel.is_held(segment._description.fd, LOCK_SLOTS + slot_of(mine))
+
+
+@pytest.mark.parametrize("point", ["slot.locked", "slot.named"])
+def test_a_handler_that_takes_a_slot_too(segment: Segment, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """A signal handler's call that interrupts the taking of a slot leaves the process with one slot, and whatever it
+    leads with an owner who can end it."""
+    led = []
+
+    def interrupt(name: str) -> None:
+        if name == point and not led:
+            led.append(None)
+            segment.claim_slot(0)
+            led[0] = segment.write(segment.claims.lead, 1, 2, 0)[0]
+
+    monkeypatch.setattr(points, "ARMED", {point: ("handler", 1)})
+    monkeypatch.setattr(points, "reach", interrupt)
+    assert segment.claim_slot(0) == segment.slots.owner
+    assert led[0] is not None
+    segment.claims.end(led[0])
+    assert 0 == segment.claims.running()
+    assert 1 == len(list(segment.slots.processes()))
+    another = kernel.Description(segment._open_again())
+    assert 1 == sum(kernel.is_held(another.fd, LOCK_SLOTS + index) for index in range(8))

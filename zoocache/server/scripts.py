@@ -99,7 +99,8 @@ end
 local function read_own(numbers, stream, fresh)
   local own = redis.pcall('HMGET', numbers, 'epoch', 'n', 'floor', 'mark')  -- an error if it is no hash
   local epoch, n, floor, mark = own[1], number(own[2]), number(own[3]), own[4]
-  if not (epoch and #epoch == 16 and n and n <= LARGEST and floor and floor <= n and mark and #mark == 8) then
+  local is_named = epoch and #epoch == 16 and string.find(epoch, '^[0-9a-f]+$') and string.find(epoch, '[^0]')
+  if not (is_named and n and n <= LARGEST and floor and floor <= n and mark and #mark == 8) then
     return begin_anew(numbers, stream, fresh)
   end
   return {{epoch = epoch, n = n, floor = floor, mark = mark}}

@@ -91,7 +91,7 @@ class Segment:
         self.incarnation = self.words[at.H_INCARNATION]
         self._current_s = 0.0
         # Two threads of a process must not take two slots. Re-entrant: a signal handler's call must not wait for the
-        # one that it interrupted; at worst it takes a second slot, and what it computes is computed twice.
+        # one that it interrupted; it takes a slot of its own, and the one that it interrupted gives his back.
         self._claiming = threading.RLock()
 
     def _open_again(self) -> int:

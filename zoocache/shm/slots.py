@@ -77,7 +77,7 @@ class Slots:
         if index < 0:
             return NOBODY
         words = self._words
-        self._at = at = self._index(index)
+        at = self._index(index)
         words[at + S_EPOCH] = epoch = (words[at + S_EPOCH] + 1) % _EPOCHS
         words[at + S_STARTED_MS] = wall_ms
         for counter in (S_HITS, S_MISSES, S_FILLS, S_SEEN_MS):
@@ -85,8 +85,21 @@ class Slots:
         words[at + S_PID] = os.getpid()
         if points.ARMED:
             points.reach("slot.named")
-        self.owner = epoch << 16 | index
+        if self.owner == NOBODY:
+            self._at, self.owner = at, epoch << 16 | index
+        else:
+            self._give_way(description, index)
         return self.owner
+
+    def _give_way(self, description: kernel.Description, index: int) -> None:
+        """A signal handler's call was quicker: what that leads has its owner, and only he can end it. It may have
+        taken the same slot, for the kernel lock is the same description's."""
+        at = self._index(index)
+        if self.owner & 0xFFFF == index:
+            self._words[at + S_EPOCH] = self.owner >> 16
+        else:
+            self._words[at + S_PID] = 0
+            kernel.release(description.fd, LOCK_SLOTS + index)
 
     def _candidates(self) -> Iterator[int]:
         """The slots that were left in order first, then the others: their owners may be dead."""

@@ -165,7 +165,7 @@ class RedisStore:
                 except (StorageError, ConfigError) as error:  # noqa: PERF203  # the steps decide what becomes of it
                     ask = steps.throw(error)
                 else:
-                    ask = steps.send(reply)
+                    ask = self._after(reply, steps)
         except StopIteration as done:
             return cast("T", done.value)
 
@@ -178,9 +178,16 @@ class RedisStore:
                 except (StorageError, ConfigError) as error:  # noqa: PERF203  # the steps decide what becomes of it
                     ask = steps.throw(error)
                 else:
-                    ask = steps.send(reply)
+                    ask = self._after(reply, steps)
         except StopIteration as done:
             return cast("T", done.value)
+
+    def _after(self, reply: Reply, steps: Steps[Any]) -> Ask:
+        """What the steps ask next; a reply that is none to what they asked is an error of the server's."""
+        try:
+            return steps.send(reply)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise StorageError(f"{self}: what it replied makes no sense; is that a Redis server?") from error
 
     def _asked(self, ask: Ask) -> Reply:
         if ask.script is None:

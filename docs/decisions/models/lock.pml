@@ -8,6 +8,8 @@
  * Safety     one thread at a time is inside; tokens stay bounded; whoever has left `run` holds nothing
  * Liveness   -DNP: whatever happens, sooner or later somebody is inside again (weak fairness, kills bounded)
  *
+ * What was explored stands in decision 0002, for both; all runs were exhaustive.
+ *
  *   -DN=n -DTHREADS=n -DKILLS=n -DRESTART -DEXCS=n -DFORKS     defaults: 2, 1, 1, no, 0, no
  *
  * Faults, each of which must be found:

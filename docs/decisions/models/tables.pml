@@ -15,7 +15,7 @@
  *   -DFOLLOW    a second reader follows the fills of the first and is handed what they bring
  *   -DSTORE     a store stands behind the live entry, with an order of its own
  *
- * Faults, each of which must be found:
+ * What was explored stands in decisions 0003 and 0004. Faults, each of which must be found:
  *   -DM_SEQFIRST       seq is stored before changed
  *   -DM_BEFORE         inserts moves once, before a node is published
  *   -DM_AFTER          inserts moves once, after it
@@ -335,6 +335,8 @@ proctype Remover() {                    /* the name was removed, and the data ch
   byte y;
   d_step { data_changes(BY_REMOVER) };
   retire();
+  d_step { has_returned(BY_REMOVER) };
+  d_step { data_changes(BY_REMOVER) };                       /* and once more, told to the new segment alone */
   d_step { has_returned(BY_REMOVER) }
 }
 #endif
