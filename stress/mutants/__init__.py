@@ -13,9 +13,9 @@ with the program that has to catch it, and prints who did; `tests/stress` does i
 from __future__ import annotations
 
 from stress.mutants import between, flights, orders
-from stress.mutants.planting import Mutant, put
+from stress.mutants.planting import Mutant, pull, put
 
-__all__ = ["MUTANTS", "plant", "put"]
+__all__ = ["MUTANTS", "plant", "pull", "put"]
 
 MUTANTS: dict[str, Mutant] = orders.MUTANTS | flights.MUTANTS | between.MUTANTS
 

@@ -26,8 +26,20 @@ class Mutant(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+_REPLACED: list[tuple[Any, str, Any]] = []
+"""What mutants stand in the place of, in this process, the oldest first."""
+
+
 def put(owner: Any, name: str, mutant: Any) -> Any:
     """Put a mutant in the place of a function or a method; returns what was there."""
     original = getattr(owner, name)
+    _REPLACED.append((owner, name, original))
     setattr(owner, name, mutant)
     return original
+
+
+def pull() -> None:
+    """Put everything back: for tests, which go on in the same process."""
+    while _REPLACED:
+        owner, name, original = _REPLACED.pop()
+        setattr(owner, name, original)

@@ -8,9 +8,8 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -190,27 +189,34 @@ def _segment_first(engine: Engine, tags: tuple[str, ...]) -> None:
         engine.store.invalidate([deps.own_path(tag) for tag in tags], clock.now())
 
 
-MUTANTS: dict[str, tuple[type[EngineMachine], Callable[[pytest.MonkeyPatch], object]]] = {
-    "segment-first": (MachineOnDisk, lambda patch: patch.setattr(mutations, "invalidate", _segment_first)),
-    "lives-inside": (MachineOnDisk, lambda patch: patch.setattr(Engine, "believes_lives", lambda _: True)),
-    "late-note": (EngineMachine, lambda _: mutants.plant("late-note")),
-    "gullible": (EngineMachine, lambda _: mutants.plant("gullible")),
-    "everyone-leads": (EngineMachine, lambda _: mutants.plant("everyone-leads")),
-}  # fmt: skip
+def _plant_segment_first() -> None:
+    mutants.put(mutations, "invalidate", _segment_first)
+
+
+def _plant_lives_inside() -> None:
+    mutants.put(Engine, "believes_lives", lambda _: True)
+
+
+MUTANTS: dict[str, tuple[type[EngineMachine], Callable[[], None]]] = {
+    "segment-first": (MachineOnDisk, _plant_segment_first),
+    "lives-inside": (MachineOnDisk, _plant_lives_inside),
+    **{name: (EngineMachine, mutants.MUTANTS[name].plant) for name in ("late-note", "gullible", "everyone-leads")},
+}
+
+
+@pytest.fixture
+def _pulled() -> Iterator[None]:
+    """No fault outlives its test."""
+    yield
+    mutants.pull()
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_pulled")
 @pytest.mark.parametrize("name", MUTANTS)
-def test_the_machine_is_awake(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_is_awake(name: str) -> None:
     """A rule of safety that is turned off is missed by some schedule."""
-
-    def put(owner: Any, attribute: str, mutant: Any) -> Any:
-        original = getattr(owner, attribute)
-        monkeypatch.setattr(owner, attribute, mutant)
-        return original
-
-    monkeypatch.setattr(mutants, "put", put)
     machine, plant = MUTANTS[name]
-    plant(monkeypatch)
+    plant()
     with pytest.raises(AssertionError, match=r"was told before|times at once|computed again"):
         played(400, machine, derandomize=True)
