@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.children import ROOT, Children
+from tests.children import DEADLINE_S, ROOT, Children
 from tests.conftest import objects_of
 from tests.forks import Forks
 from tests.listener.conftest import Used, is_alive, until
@@ -455,6 +455,30 @@ def test_leases_are_renewed(used: MakeUsed, redis_url: str) -> None:
     assert 0 < _left_ms(one, digest)
     segment.claims.end(claim)
     until(lambda: _left_ms(one, digest) < 0)
+
+
+def test_it_is_there_before_the_first_fill_is_over(children: Children, redis_url: str) -> None:
+    """The first cached call of a host has its listener started before it computes, so that the lease of a long first
+    fill is renewed."""
+    child = children.code(
+        """
+        import sys, time, zoocache
+        from zoocache import runtime
+
+        zoocache.configure(storage_url=sys.argv[1], host_id="one")
+
+        @zoocache.cacheable()
+        def seen():
+            until_s = time.monotonic() + float(sys.argv[2])
+            while not runtime.engine().trie.segment.has_listener() and time.monotonic() < until_s:
+                time.sleep(0.01)
+            return runtime.engine().trie.segment.has_listener()
+
+        print(seen(), flush=True)
+        """,
+        redis_url, str(DEADLINE_S / 2),
+    )  # fmt: skip
+    assert "True" == child.line()
 
 
 def _left_ms(one: Used, digest: bytes) -> int:

@@ -45,6 +45,7 @@ def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim
         engine, call, flight, inside: of the call.
         claim: what this process leads on its host, if anything tells the others.
     """
+    engine.watch()  # before the fill: who renews its lease must be there before that is over
     trie = engine.trie
     token = _token(trie, claim)
     left = engine.left_leases.pop(call.digest, None)
