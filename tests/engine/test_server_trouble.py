@@ -222,3 +222,30 @@ def test_no_listener_and_yet_nothing_stale(
     ann.call("zoocache.invalidate", "thing:a", wait=True)
     until(lambda: world.thing("a") == 1)
     assert 1 == sum("cannot be started" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("storage", ["memory", "lmdb"])
+def test_a_wrong_password_of_the_bus_is_told(storage: str, tmp_path: Path, servers: Servers) -> None:
+    """Only the listener asks the server then: what it is refused, whoever invalidates is told, and no secret; what was
+    said meanwhile is sent once the password is right."""
+    server = servers.start("--requirepass", "another")
+    url = server.url.replace("unix://", f"unix://:{PASSWORD}@")
+    configure(storage_url=f"lmdb://{tmp_path}/c" if storage == "lmdb" else None, bus_url=url)
+
+    def is_refused() -> bool:
+        try:
+            zoocache.invalidate("a")
+        except ServerRefused:
+            return True
+        return False
+
+    until(is_refused)
+    with pytest.raises(ServerRefused, match=str(server.path)) as refused:
+        zoocache.invalidate("a", wait=True)
+    assert PASSWORD not in str(refused.value)
+    with pytest.raises(ServerRefused):
+        zoocache.clear()
+    with server.client(password="another") as client:
+        client.config_set("requirepass", PASSWORD)
+    until(lambda: not is_refused())
+    zoocache.invalidate("a", wait=True)

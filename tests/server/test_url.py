@@ -50,7 +50,7 @@ def test_meaning(url: str, expected: Address) -> None:
     "url",
     [
         "", "secret", "http://secret@host", "redis:", "redis://", "redis://:secret@", "redis://host:secret",
-        "redis://:secret/part@host", "redis://host:99999/", "redis://host/secret", "redis://host/-1", "redis://host/1/2",
+        "redis://:secret/part@host", "redis://host:99999/", "redis://host:0", "redis://host/secret", "redis://host/-1", "redis://host/1/2",
         "redis://host/9999999999", "redis://host?db=secret", "redis://host?secret=1", "redis://host?ssl_cert_reqs=none",
         "rediss://host?ssl_cert_reqs=secret", "rediss://host?ssl_check_hostname=secret", "redis://host#secret",
         "redis://host/ secret", "redis://[::1/secret", "unix://", "unix://secret/path", "unix://:secret@path",

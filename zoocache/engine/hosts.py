@@ -26,7 +26,8 @@ from zoocache.bus.message import pack
 from zoocache.engine.hearing import Following, Hearing
 from zoocache.engine.positions import glimpse_of, known_of, note_own
 from zoocache.engine.sending import Sending, change
-from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC
+from zoocache.errors import ServerRefused
+from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC, H_REFUSED
 from zoocache.shm.outbox import DONE, UNSENT, Place
 from zoocache.trie import Target, Trie
 
@@ -157,6 +158,18 @@ class Hosts:
     def lag_ms(self, trie: Trie, up_ms: int) -> int:
         """Milliseconds since this host was last known to have heard everything."""
         return max(0, up_ms - trie.words[H_BEAT_MS]) if self.hears else 0
+
+    def insist(self, trie: Trie) -> None:
+        """What was said here was left to the listener: raise if the server refuses that one.
+
+        Raises:
+            ServerRefused: it is done on this host, and told to nobody.
+        """
+        if trie.words[H_REFUSED]:
+            raise ServerRefused(
+                f"{self.bus}: the server refuses user or password of the URL, or what a cache must do there. It is "
+                "done on this host, and waits in its outbox; other hosts are not told, and this one is told nothing"
+            )
 
     def has_caught_up(self, trie: Trie) -> bool:
         """Whether what the host missed while nobody was here has been heard."""

@@ -41,6 +41,7 @@ def invalidate(engine: Engine, tags: Sequence[str]) -> None:
     Raises:
         InvalidTag: a tag breaks the rules; nothing was invalidated.
         Busy, StorageError: it could not be done.
+        ServerRefused: it is done here, but the server refuses to hear of it.
     """
     targets = targets_of(tags)
     if engine.store is not None:
@@ -50,6 +51,7 @@ def invalidate(engine: Engine, tags: Sequence[str]) -> None:
     if hosts is not None:
         engine.on_segment(lambda trie: hosts.tell(trie, hosts.message(trie, tags=tags), targets, wall_ms))
         engine.watch()  # who does nothing else must see to it, too, that there is somebody to send it
+        hosts.insist(engine.trie)
     else:
         try:
             engine.trie.invalidate(targets, wall_ms)
@@ -103,11 +105,11 @@ def tell(
     engine.watch()  # as in `invalidate`
     wall_ms = clock.wall_ms()
     if not hosts.through:
-        return (
-            yield from patiently(
-                lambda: engine.on_segment(lambda trie: (trie, hosts.tell(trie, said(trie), targets, wall_ms)))
-            )
+        left = yield from patiently(
+            lambda: engine.on_segment(lambda trie: (trie, hosts.tell(trie, said(trie), targets, wall_ms)))
         )
+        hosts.insist(left[0])
+        return left
     trie, begun, place = yield from patiently(lambda: engine.on_segment(lambda trie: _begin(hosts, trie, said(trie))))
     try:
         sent = yield from _send(engine, hosts, begun, paths, hosts.known(trie))
@@ -152,6 +154,8 @@ def _finish(
 def _until_sent(engine: Engine, hosts: Hosts, position: tuple[Trie, int]) -> Steps[None]:
     start_s = time.monotonic()
     while not hosts.is_sent(*position):
+        if not hosts.through:
+            hosts.insist(position[0])
         waited_s = time.monotonic() - start_s
         if waited_s > WAIT_S:
             raise NotSent(

@@ -33,7 +33,7 @@ from zoocache.engine.hosts import Hosts
 from zoocache.errors import Busy, ConfigError, ServerDown, ServerRefused, StorageError
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
-from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_LISTENER_PID
+from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_LISTENER_PID, H_REFUSED
 from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing
 from zoocache.storage.opening import far_store, near_store
 from zoocache.trie import Trie
@@ -163,6 +163,7 @@ class Listener:
             self._stumble(troubles[0])
         else:
             self._pause_s, self._has_warned = 0.0, False
+            self._trie.words[H_REFUSED] = 0
         if not self._trie.segment.outbox.is_empty():
             self._ring()
 
@@ -228,6 +229,8 @@ class Listener:
         if not self._has_warned:
             self._has_warned = True
             log.warning("zoocache: the listener goes on as soon as it can: %s", error)
+        if isinstance(error, ServerRefused):
+            self._trie.words[H_REFUSED] = 1  # users ask nobody themselves: see engine/mutations.py
         self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
         self._rest(self._pause_s)
 
@@ -277,7 +280,7 @@ class Listener:
         self.hosts.close()
         if self._near is not None:
             self._near.close()
-        self._trie.segment.words[H_LISTENER_PID] = 0
+        self._trie.segment.words[H_LISTENER_PID] = self._trie.segment.words[H_REFUSED] = 0
         self._trie.segment.leave()
 
 

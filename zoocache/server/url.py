@@ -100,6 +100,8 @@ def address_of(url: str, name: str = "storage_url") -> Address:
         parts = urlsplit(url)
         scheme = parts.scheme.removesuffix(SENTINEL)
         port = None if scheme != parts.scheme else parts.port
+        if port == 0:
+            raise ValueError("nobody listens there")
     except ValueError:
         raise ConfigError(f"{name} is no URL: host and port cannot be told apart in it; it must be {_FORMS}") from None
     if parts.scheme not in SCHEMES:
@@ -157,6 +159,8 @@ def _sentinel(text: str, name: str) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{text}")
         port = parts.port
+        if port == 0:
+            raise ValueError("nobody listens there")
     except ValueError:
         raise ConfigError(f"{name}: host and port of a Sentinel cannot be told apart; it must be {_FORMS}") from None
     return _host(parts.hostname, name), SENTINEL_PORT if port is None else port

@@ -70,6 +70,7 @@ H_LISTENER_MS = 43  # up_ms when somebody last began to start a listener
 H_OWN_EPOCH = 44  # the latest message of this host that the server has taken, see engine/positions.py: its epoch,
 H_OWN_N = 45  # number,
 H_OWN_MARK = 46  # and mark; 0 for none since the server was last compared with it
+H_REFUSED = 47  # (*) 1 while the server refuses this host's listener: a wrong password, or a right is missing
 
 LIVE = 1
 DEAD = 2
