@@ -156,6 +156,18 @@ def test_numbers_that_contradict_themselves(store: LmdbStore, at: int, word: int
     assert value(store, "k1") is None
 
 
+@pytest.mark.parametrize("word", [2431, 4096, 1 << 18, 1 << 40])
+def test_a_size_that_is_not_the_files(store: LmdbStore, word: int) -> None:
+    """Where the lock file tells another size than the data file has, the store begins empty, and as large as it was."""
+    store.close()
+    with (Path(store.directory) / lmdb_files.LOCK).open("r+b") as file:
+        file.seek(8 * lmdb_files.word("entries", lmdb_files.SIZE))
+        file.write(word.to_bytes(8, "little"))
+    assert works(store)
+    fill(store)
+    assert value(store, "k7") == KEYS["k7"]
+
+
 PAGE = 4096
 SEEDS = 40 * (25 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1)
 

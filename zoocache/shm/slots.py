@@ -76,6 +76,9 @@ class Slots:
         index = next((i for i in self._candidates() if _try_claim(description, i)), -1)
         if index < 0:
             return NOBODY
+        if self.owner != NOBODY:
+            self._give_way(description, index)
+            return self.owner
         words = self._words
         at = self._index(index)
         words[at + S_EPOCH] = epoch = (words[at + S_EPOCH] + 1) % _EPOCHS

@@ -179,8 +179,11 @@ class Home:
 
     def _is_whole(self, file: str, table: str) -> bool:
         words, at = self.words, word(table, SIZE)
-        return _is_file(file, words[at + DATA_INODE], words[at + SIZE]) and _is_file(
-            f"{file}-lock", words[at + LOCK_INODE], 0
+        size = words[at + SIZE]  # LMDB never changes it: with another one, the word is damaged or the file is
+        return (
+            _is_file(file, words[at + DATA_INODE], size)
+            and os.lstat(file).st_size == size
+            and _is_file(f"{file}-lock", words[at + LOCK_INODE], 0)
         )
 
     # The rest is called by whoever holds the lock.
