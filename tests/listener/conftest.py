@@ -106,7 +106,8 @@ class Used:
 
 @pytest.fixture
 def used(prefix: str, redis_url: str) -> Iterator[Callable[..., Used]]:
-    """Makes hosts under this test's prefix. In the end their objects are removed, which ends their listeners."""
+    """Makes hosts under this test's prefix. In the end their objects are removed, which ends their listeners; those
+    that have something to send to a server that is gone would try for a minute, so they are told to."""
     made: list[Used] = []
 
     def make(host_id: str | None = "one", url: str = redis_url, **options: object) -> Used:
@@ -122,4 +123,5 @@ def used(prefix: str, redis_url: str) -> Iterator[Callable[..., Used]]:
     for pid in {pid for each in made for pid in each.pids}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGTERM)
         until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ ACTS: list[Callable[[LmdbStore], Any]] = [
 acts_ = st.lists(st.sampled_from(range(len(ACTS))), max_size=6)
 
 
+SOON_S = 20.0
+
+
 def act_and_look(store: LmdbStore, acts: list[int]) -> None:
     """Do these, and look at every value in between."""
     for act in [*acts, None]:
@@ -86,11 +90,14 @@ def act_and_look(store: LmdbStore, acts: list[int]) -> None:
 
 
 def works_soon(store: LmdbStore) -> bool:
-    """Whether the store keeps what it is given, at once or once the damage was found."""
-    for _ in range(3):
+    """Whether the store keeps what it is given, at once or once the damage was found: who has just looked whether his
+    files are the right ones does not look again for a moment."""
+    until_s = time.monotonic() + SOON_S
+    while time.monotonic() < until_s:
         with contextlib.suppress(ZooCacheError):
             if works(store):
                 return True
+        time.sleep(0.001)
     return False
 
 
