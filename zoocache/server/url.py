@@ -99,9 +99,7 @@ def address_of(url: str, name: str = "storage_url") -> Address:
     try:
         parts = urlsplit(url)
         scheme = parts.scheme.removesuffix(SENTINEL)
-        port = None if scheme != parts.scheme else parts.port
-        if port == 0:
-            raise ValueError("nobody listens there")
+        port = 0 if scheme != parts.scheme else _port(parts, DEFAULT_PORT)
     except ValueError:
         raise ConfigError(f"{name} is no URL: host and port cannot be told apart in it; it must be {_FORMS}") from None
     if parts.scheme not in SCHEMES:
@@ -114,7 +112,7 @@ def address_of(url: str, name: str = "storage_url") -> Address:
     if scheme == "unix":
         return replace(common, path=_path(parts, name), db=_db(parts, "", name))
     db = _db(parts, parts.path.removeprefix("/"), name)
-    return replace(common, host=_host(parts.hostname, name), port=DEFAULT_PORT if port is None else port, db=db)
+    return replace(common, host=_host(parts.hostname, name), port=port, db=db)
 
 
 def _common(scheme: str, parts: SplitResult, name: str) -> Address:
@@ -158,12 +156,17 @@ def _sentinel(text: str, name: str) -> tuple[str, int]:
     """Host and port of one Sentinel."""
     try:
         parts = urlsplit(f"//{text}")
-        port = parts.port
-        if port == 0:
-            raise ValueError("nobody listens there")
+        port = _port(parts, SENTINEL_PORT)
     except ValueError:
         raise ConfigError(f"{name}: host and port of a Sentinel cannot be told apart; it must be {_FORMS}") from None
-    return _host(parts.hostname, name), SENTINEL_PORT if port is None else port
+    return _host(parts.hostname, name), port
+
+
+def _port(parts: SplitResult, usual: int) -> int:
+    """The port; raises ValueError if it is none that anybody could listen on."""
+    if parts.port == 0:
+        raise ValueError("nobody listens there")
+    return usual if parts.port is None else parts.port
 
 
 def _host(text: str | None, name: str) -> str:
