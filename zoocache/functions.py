@@ -95,6 +95,7 @@ def invalidate(*tags: str, wait: bool = False) -> None:
         InvalidTag: a tag breaks the rules; nothing was invalidated.
         Busy: another process, perhaps stopped, kept the write lock beyond the time-out; try again.
         StorageError: the storage could not be told.
+        ServerRefused: the Redis server refuses this user; it is done on this host, and sent once that is mended.
         NotSent: with `wait`: it is done on this host, and Redis did not take it in time; it will be sent.
     """
     if tags:
@@ -116,7 +117,7 @@ def clear() -> None:
     """Drop all entries and reset the trie, for every process that shares prefix and storage, on every host of the bus.
 
     Raises:
-        Busy, StorageError: as with `invalidate`.
+        Busy, StorageError, ServerRefused: as with `invalidate`.
     """
     drive(mutations.clear(runtime.engine()))
 
@@ -139,7 +140,7 @@ def prune(max_age_secs: float = 3600) -> int:
 
     Raises:
         ConfigError: not a duration.
-        Busy, StorageError: as with `invalidate`.
+        Busy, StorageError, ServerRefused: as with `invalidate`.
     """
     older_than_ms = round(config.seconds(max_age_secs, "max_age_secs", least=0) * 1000)
     return drive(mutations.prune(runtime.engine(), older_than_ms))
@@ -154,6 +155,7 @@ def get(key: str, default: Any = None) -> Any:
 
     Raises:
         InvalidKey: not a usable key.
+        ServerRefused: the Redis server refuses this user.
     """
     name = _checked_key(key)
     found = drive(runtime.engine().find(name))
@@ -184,6 +186,7 @@ def set(  # noqa: A001  # the name that users of caches look for
         UnkeepableResult: the storage cannot give such a value back; what was there stays.
         StorageIsFull: it can never fit; what was there stays.
         Busy, StorageError: the storage could not be told.
+        ServerRefused: the Redis server refuses this user; what was there stays.
     """
     drive(_set(key, value, deps, ttl, max_age))
 
@@ -214,7 +217,7 @@ def delete(key: str) -> bool:
 
     Raises:
         InvalidKey: not a usable key.
-        Busy, StorageError: as with `invalidate`.
+        Busy, StorageError, ServerRefused: as with `invalidate`.
     """
     return drive(mutations.delete(runtime.engine(), _checked_key(key)))
 

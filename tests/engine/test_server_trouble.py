@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S, Children
-from tests.peers import fork_peer
+from tests.peers import PeerError, fork_peer
 from tests.promises import world
 from tests.proxy import Proxy
 from tests.servers import Server, Servers
@@ -249,3 +250,126 @@ def test_a_wrong_password_of_the_bus_is_told(storage: str, tmp_path: Path, serve
         client.config_set("requirepass", PASSWORD)
     until(lambda: not is_refused())
     zoocache.invalidate("a", wait=True)
+
+
+def is_refused(action: Callable[[], object]) -> bool:
+    """Whether the server refuses it."""
+    try:
+        action()
+    except ServerRefused:
+        return True
+    return False
+
+
+def mistype(server: Server) -> tuple[str, Callable[[], None]]:
+    """The password of the URL is wrong."""
+    server.ask("CONFIG", "SET", "requirepass", "another")
+
+    def mend() -> None:
+        with server.client(password="another") as client:
+            client.config_set("requirepass", PASSWORD)
+
+    return f":{PASSWORD}", mend
+
+
+def forbid(*rights: str) -> Callable[[Server], tuple[str, Callable[[], None]]]:
+    """The user of the URL lacks a right."""
+
+    def begin(server: Server) -> tuple[str, Callable[[], None]]:
+        server.ask("ACL", "SETUSER", "ann", "on", f">{PASSWORD}", "~*", "&*", "+@all", *rights)
+        return f"ann:{PASSWORD}", lambda: server.ask("ACL", "SETUSER", "ann", "&*", "+@all")
+
+    return begin
+
+
+REFUSALS = {
+    "password": mistype,
+    "scripts": forbid("-evalsha", "-eval"),
+    "writing": forbid("-hset"),
+    "channels": forbid("resetchannels"),
+}
+
+
+@pytest.mark.parametrize("refuse", REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_is_told_at_every_call(
+    refuse: Callable[[Server], tuple[str, Callable[[], None]]], has_bus: bool, servers: Servers
+) -> None:
+    """Whoever invalidates is told that the server refuses, though it is done on this host; so is whoever needs the
+    server as long as that is unsent. Once the server does not refuse any more, all goes on by itself."""
+    server = servers.start()
+    user, mend = refuse(server)
+    url = server.url.replace("unix://", f"unix://{user}@")
+    configure(storage_url=url, bus_url=url if has_bus else None, redis_timeout=TIMEOUT_S)
+    truth = Truth()
+    changes = [
+        lambda: zoocache.invalidate("truth"), lambda: zoocache.invalidate("truth", wait=True), zoocache.clear,
+        lambda: zoocache.delete("k"), lambda: zoocache.prune(0),
+        lambda: asyncio.run(zoocache.invalidate_async("truth")),
+    ]  # fmt: skip
+    for change in changes:
+        with pytest.raises(ServerRefused, match=str(server.path)) as refused:
+            change()
+        assert PASSWORD not in f"{refused.value!r} {refused.value.__cause__!r} {refused.value.__context__!r}"
+        assert "done on this host" in str(refused.value)
+        for need in (truth.get, lambda: zoocache.set("k", 1), lambda: zoocache.get("k")):
+            assert is_refused(need)
+    mend()
+    until(lambda: not is_refused(truth.get))
+    until(truth.is_shared)
+    zoocache.invalidate("truth", wait=True)
+    zoocache.set("k", 1)
+    assert 1 == zoocache.get("k")
+
+
+@pytest.mark.parametrize("change", [zoocache.clear, lambda: zoocache.invalidate("truth")], ids=["clear", "invalidate"])
+def test_what_the_server_refuses_is_done_on_this_host(change: Callable[[], None], servers: Servers) -> None:
+    """Live objects are overtaken by what the server refuses to hear of; nothing stale comes back with it."""
+    server = servers.start()
+    server.ask("ACL", "SETUSER", "ann", "on", f">{PASSWORD}", "~*", "&*", "+@all")
+    url = server.url.replace("unix://", f"unix://ann:{PASSWORD}@")
+    configure(storage_url=url, bus_url=url)
+    truth = Truth()
+    assert 0 == truth.get()
+    until(truth.is_shared)
+    assert 0 == truth.get()
+    server.ask("ACL", "SETUSER", "ann", "-evalsha", "-eval")
+    truth.number = 1
+    assert is_refused(change)
+    assert is_refused(truth.get)
+    server.ask("ACL", "SETUSER", "ann", "+@all")
+    until(lambda: not is_refused(truth.get))
+    assert 1 == truth.get()
+
+
+def test_a_refusal_is_known_to_the_whole_host(servers: Servers, children: Children, tmp_path: Path) -> None:
+    """Where one process was refused what it had to send, the others raise, too, instead of computing silently."""
+    server = servers.start()
+    server.ask("ACL", "SETUSER", "ann", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-publish")
+    url = server.url.replace("unix://", f"unix://ann:{PASSWORD}@")
+    configure(storage_url=url, host_id="one")
+    peer = fork_peer(children, env={"ZOOCACHE_STORAGE_URL": url, "ZOOCACHE_HOST_ID": "one", "WORLD": str(tmp_path)})
+    assert 0 == peer.call("thing", "a")
+    assert is_refused(lambda: zoocache.invalidate("thing"))
+    with pytest.raises(PeerError, match="ServerRefused"):
+        peer.call("thing", "a")
+
+
+def test_who_prefers_an_error_has_it_after_an_invalidation(servers: Servers) -> None:
+    """With on_storage_error="raise" a call raises, too, while the server does not know what was invalidated."""
+    server = servers.start()
+    configure(storage_url=server.url, redis_timeout=TIMEOUT_S, on_storage_error="raise")
+    truth = Truth()
+    assert 0 == truth.get()
+    server.kill()
+    zoocache.invalidate("truth")
+    with pytest.raises(StorageError, match="has not been told"):
+        truth.get()
+    server.start()
+
+    def brought() -> bool:
+        try:
+            return truth.get() == 0
+        except StorageError:
+            return False
+
+    until(brought)

@@ -224,10 +224,12 @@ class Engine:
 
     def ask(self, method: str, *args: Any) -> Steps[Any]:
         """A question to the store, for steps that can do without an answer: None where it fails, where it does not know
-        all that was invalidated here, or where there is none."""
-        if self.store is None or not self.takes_from_store():
+        all that was invalidated here, or where there is none. ServerRefused is everybody's to know, and raised."""
+        if self.store is None:
             return None
         try:
+            if self.hosts is not None:
+                self.hosts.insist_all_is_told(self.trie)
             return (yield from self.asked(method, *args))
         except (StorageError, Busy) as error:
             self.warn(error)

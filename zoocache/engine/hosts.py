@@ -26,8 +26,8 @@ from zoocache.bus.message import pack
 from zoocache.engine.hearing import Following, Hearing
 from zoocache.engine.positions import glimpse_of, known_of, note_own
 from zoocache.engine.sending import Sending, change
-from zoocache.errors import ServerRefused
-from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC, H_REFUSED
+from zoocache.errors import ServerRefused, StorageError
+from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC, H_REFUSED, H_UNTOLD
 from zoocache.shm.outbox import DONE, UNSENT, Place
 from zoocache.trie import Target, Trie
 
@@ -120,6 +120,11 @@ class Hosts:
         return end
 
     @staticmethod
+    def note_refusal(trie: Trie) -> None:
+        """Let the whole host know that the server refuses what it has to send; see `insist`."""
+        trie.words[H_UNTOLD] = 1
+
+    @staticmethod
     def note_sent(trie: Trie, sent: tuple[int, int, bytes]) -> None:
         """Note where the server has taken a message of this host; raises as `tell`."""
         trie.segment.write(note_own, trie, Position(*sent))
@@ -160,15 +165,28 @@ class Hosts:
         return max(0, up_ms - trie.words[H_BEAT_MS]) if self.hears else 0
 
     def insist(self, trie: Trie) -> None:
-        """What was said here was left to the listener: raise if the server refuses that one.
+        """Something of this host's is unsent: raise if it is because the server refuses it.
 
         Raises:
-            ServerRefused: it is done on this host, and told to nobody.
+            ServerRefused: what was said is done on this host, and told to nobody.
         """
-        if trie.words[H_REFUSED]:
+        if trie.words[H_UNTOLD] or trie.words[H_REFUSED]:
             raise ServerRefused(
-                f"{self.bus}: the server refuses user or password of the URL, or what a cache must do there. It is "
-                "done on this host, and waits in its outbox; other hosts are not told, and this one is told nothing"
+                f"{self.bus}: the server refuses user or password of the URL, or what a cache must do there. What was "
+                "invalidated is done on this host, and waits in its outbox; other hosts are not told"
+            )
+
+    def insist_all_is_told(self, trie: Trie) -> None:
+        """Raise if nothing in the server may be believed; see `takes_nothing`.
+
+        Raises:
+            StorageError: it is to be told yet. ServerRefused: as `insist`.
+        """
+        if self.takes_nothing(trie):
+            self.insist(trie)
+            raise StorageError(
+                f"{self.bus} has not been told of all that was invalidated on this host, and is left alone; that is "
+                "done as soon as it can be reached"
             )
 
     def has_caught_up(self, trie: Trie) -> bool:

@@ -255,17 +255,15 @@ def _refuse_to_set(engine: Engine, key: str) -> Steps[None]:
     """Say why there is no stamp, or none that may be used: ask once more.
 
     Raises:
-        StorageError: always; it names the cause.
+        StorageError: always; it names the cause. ServerRefused: that is the cause.
     """
-    why = "it did not answer at first; try again"
-    if not engine.takes_from_store():
-        why = "it has not been told of all that was invalidated on this host; that is done as soon as it can be reached"
-    else:
-        try:
-            yield from engine.asked("stamp")
-        except (StorageError, Busy) as error:
-            raise StorageError(f"{key} was not set: {error}") from error
-    raise StorageError(f"{key} was not set in {engine.store_name}: {why}")
+    try:
+        if engine.hosts is not None:
+            engine.hosts.insist_all_is_told(engine.trie)
+        yield from engine.asked("stamp")
+    except (StorageError, Busy) as error:
+        raise StorageError(f"{key} was not set: {error}") from error
+    raise StorageError(f"{key} was not set in {engine.store_name}: it did not answer at first; try again")
 
 
 def _overtake_key(engine: Engine, live: Live) -> None:

@@ -8,6 +8,9 @@ Where the store knows first and the segment second (engine/core.py), and what cr
     Redis               noted as begun; told, by this caller; then in one lock round the segment and "done", or "unsent"
                         where Redis is out of reach: the listener sends it later, and the host takes nothing from Redis
                         until it has
+
+A server that refuses this user is no outage, which passes by itself: who changes something is told of it, as soon as it
+is done here.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoocache import clock, deps, keys
 from zoocache.engine.effects import Ask, Pause, Steps, patiently
-from zoocache.errors import NotSent, ServerRefused, StorageError
+from zoocache.errors import NotSent, ServerRefused, StorageError, ZooCacheError
 from zoocache.shm.segment import Orphaned
 from zoocache.trie import Target, Trie, target_of, words_of
 
@@ -49,9 +52,8 @@ def invalidate(engine: Engine, tags: Sequence[str]) -> None:
     wall_ms = clock.wall_ms()
     hosts = engine.hosts
     if hosts is not None:
-        engine.on_segment(lambda trie: hosts.tell(trie, hosts.message(trie, tags=tags), targets, wall_ms))
         engine.watch()  # who does nothing else must see to it, too, that there is somebody to send it
-        hosts.insist(engine.trie)
+        _leave_word(engine, hosts, lambda trie: hosts.message(trie, tags=tags), targets, wall_ms)
     else:
         try:
             engine.trie.invalidate(targets, wall_ms)
@@ -79,6 +81,7 @@ def invalidate_steps(engine: Engine, tags: Sequence[str], wait: bool) -> Steps[N
 
     Raises:
         NotSent: the server did not have it in time; it is done here, and will be sent.
+        ServerRefused: as `tell`.
     """
     hosts = engine.hosts
     if hosts is None:
@@ -101,22 +104,35 @@ def tell(
 
     Returns:
         Where in the outbox of which segment it stands.
+
+    Raises:
+        Busy: it could not be done.
+        ServerRefused: it is done here, but the server refuses to hear of it; as soon as it does not, it is sent.
     """
     engine.watch()  # as in `invalidate`
     wall_ms = clock.wall_ms()
     if not hosts.through:
-        left = yield from patiently(
-            lambda: engine.on_segment(lambda trie: (trie, hosts.tell(trie, said(trie), targets, wall_ms)))
-        )
-        hosts.insist(left[0])
-        return left
+        return (yield from patiently(lambda: _leave_word(engine, hosts, said, targets, wall_ms)))
     trie, begun, place = yield from patiently(lambda: engine.on_segment(lambda trie: _begin(hosts, trie, said(trie))))
     try:
-        sent = yield from _send(engine, hosts, begun, paths, hosts.known(trie))
-        return (yield from patiently(lambda: _finish(engine, hosts, trie, place, said, begun, targets, wall_ms, sent)))
+        sent, refusal = yield from _send(engine, hosts, begun, paths, hosts.known(trie))
+        left = yield from patiently(lambda: _finish(engine, hosts, trie, place, said, begun, targets, wall_ms, sent))
     except BaseException:
         hosts.abandon(trie, place)  # the listener does the rest, as it would for a caller that was killed
         raise
+    if refusal is not None:
+        hosts.note_refusal(left[0])
+        raise ServerRefused(f"{refusal}. It is done on this host, and waits in its outbox") from refusal
+    return left
+
+
+def _leave_word(
+    engine: Engine, hosts: Hosts, said: Callable[[Trie], Message], targets: Sequence[Target], wall_ms: int
+) -> tuple[Trie, int]:
+    """`tell`, where the listener sends it: what that was refused, the caller is told."""
+    left = engine.on_segment(lambda trie: (trie, hosts.tell(trie, said(trie), targets, wall_ms)))
+    hosts.insist(left[0])
+    return left
 
 
 def _begin(hosts: Hosts, trie: Trie, begun: Message) -> tuple[Trie, Message, Place]:
@@ -125,14 +141,16 @@ def _begin(hosts: Hosts, trie: Trie, begun: Message) -> tuple[Trie, Message, Pla
 
 def _send(
     engine: Engine, hosts: Hosts, said: Message, paths: Sequence[bytes], known: Position | None
-) -> Steps[Position | None]:  # fmt: skip
-    """Where the server has it; None if it does not."""
+) -> Steps[tuple[Position | None, ServerRefused | None]]:  # fmt: skip
+    """Where the server has it; None if it does not, and why, if it refuses this user."""
     try:
         sent: Position = yield Ask(hosts.bus, "send", said, paths, known)
-    except (StorageError, ServerRefused) as error:
+    except ServerRefused as error:
+        return None, error
+    except StorageError as error:
         engine.tell_log(error)
-        return None
-    return sent
+        return None, None
+    return sent, None
 
 
 def _finish(
@@ -154,8 +172,7 @@ def _finish(
 def _until_sent(engine: Engine, hosts: Hosts, position: tuple[Trie, int]) -> Steps[None]:
     start_s = time.monotonic()
     while not hosts.is_sent(*position):
-        if not hosts.through:
-            hosts.insist(position[0])
+        hosts.insist(position[0])
         waited_s = time.monotonic() - start_s
         if waited_s > WAIT_S:
             raise NotSent(
@@ -193,39 +210,54 @@ def overtake_key(engine: Engine, digest: bytes) -> int:
 
 
 def delete(engine: Engine, key: str) -> Steps[bool]:
-    """Drop a key everywhere; whether a valid entry was there."""
+    """Drop a key everywhere; whether a valid entry was there.
+
+    Raises:
+        Busy, StorageError: it could not be done, or not in the store.
+        ServerRefused: as `tell`.
+    """
     digest = keys.digest(key)
     entry = engine.lives.get(key)
     there = entry is not None and engine.lives.recheck(entry)
+    if entry is not None:
+        engine.lives.drop(entry)
     engine.flights.overtake(key)
     store = engine.store
     if engine.far is not None:
-        there = bool((yield from engine.ask("delete", digest, clock.now()))) or there
+        try:
+            there = bool((yield from engine.ask("delete", digest, clock.now()))) or there
+        except ZooCacheError:  # what is live goes all the same, and what is there is overtaken as soon as can be
+            yield from _overtake_everywhere(engine, digest)
+            raise
     elif store is not None:
         there = (yield from patiently(lambda: store.delete(digest, clock.now()))) or there
+    yield from _overtake_everywhere(engine, digest)
+    return there
+
+
+def _overtake_everywhere(engine: Engine, digest: bytes) -> Steps[None]:
     hosts = engine.hosts
     if hosts is None:
         yield from patiently(lambda: overtake_key(engine, digest))
     else:
         target = (*words_of(digest), b"")
         yield from tell(engine, hosts, lambda trie: hosts.message(trie, digests=(digest,)), [target], [digest])
-    if entry is not None:
-        engine.lives.drop(entry)
-    return there
 
 
 def clear(engine: Engine) -> Steps[None]:
-    """Drop all entries and reset the trie, in every process of the host, and of the other hosts."""
+    """Drop all entries and reset the trie, in every process of the host, and of the other hosts; raises as `delete`."""
     engine.flights.overtake_all()
     store = engine.store
     if store is not None and engine.far is None:
         yield from patiently(store.clear)
     hosts = engine.hosts
-    if hosts is None:
-        yield from patiently(lambda: engine.on_segment(lambda trie: trie.clear(clock.wall_ms())))
-    else:
-        yield from tell(engine, hosts, lambda trie: hosts.message(trie, "clear"), (), ())
-    engine.lives.clear()
+    try:
+        if hosts is None:
+            yield from patiently(lambda: engine.on_segment(lambda trie: trie.clear(clock.wall_ms())))
+        else:
+            yield from tell(engine, hosts, lambda trie: hosts.message(trie, "clear"), (), ())
+    finally:
+        engine.lives.clear()
     if engine.far is not None:
         yield from engine.ask("clear")
 

@@ -25,6 +25,7 @@ from zoocache.shm.layout import (
     H_OWN_EPOCH,
     H_OWN_MARK,
     H_OWN_N,
+    H_UNTOLD,
 )
 from zoocache.shm.segment import LOCK_FREE
 from zoocache.trie import Trie
@@ -91,7 +92,7 @@ def move(trie: Trie, now: Position) -> None:
 def note_own(trie: Trie, sent: Position) -> None:
     """Note what the server has taken; a later one stays."""
     words, present = trie.words, own_of(trie)
-    words[H_BUS_WANT] = max(words[H_BUS_WANT], sent.n)
+    words[H_BUS_WANT], words[H_UNTOLD] = max(words[H_BUS_WANT], sent.n), 0
     if present is not None and present.epoch == sent.epoch and present.n >= sent.n:
         return
     words[H_OWN_MARK] = 0

@@ -25,7 +25,7 @@ from zoocache.engine.positions import known_of, note_own
 from zoocache.errors import ServerRefused, StorageError
 from zoocache.log import log
 from zoocache.shm import points
-from zoocache.shm.layout import H_HLC, H_SENT, NEVER
+from zoocache.shm.layout import H_HLC, H_SENT, H_UNTOLD, NEVER
 from zoocache.shm.outbox import BEGUN, DONE, UNSENT, Place, Record
 from zoocache.shm.segment import LOCK_FREE
 from zoocache.shm.slots import NOBODY
@@ -86,6 +86,8 @@ class Sending:
             while self._round(trie, moment):
                 log.debug("zoocache: a part of the outbox was sent")
         except (StorageError, ServerRefused) as error:
+            if isinstance(error, ServerRefused):
+                trie.words[H_UNTOLD] = 1
             log.debug("zoocache: what was to be sent stays in the outbox: %s", error)
             return False
         return True

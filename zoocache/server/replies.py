@@ -35,6 +35,8 @@ _REFUSED = {
     "NOPERM": "this user may not do there what a cache must do; grant it scripts, pub/sub, and the keys {zoocache:*",
     "DENIED": "it takes no connections from other machines without a password (protected mode)",
 }
+_NO_RIGHT_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""What NOPERM is inside a script, from version 7 on and before; its code is ERR."""
 _TOO_LONG = "Protocol error: invalid bulk length"
 _NO_ROOM_FOR_CLIENTS = "max number of clients reached"
 
@@ -67,7 +69,7 @@ def error_of(address: Address, refusal: Refusal) -> ZooCacheError:
         address: whose it is.
         refusal: what the server replied.
     """
-    code = refusal.code
+    code = "NOPERM" if refusal.text.startswith(_NO_RIGHT_IN_SCRIPT) else refusal.code
     if code in _REFUSED:
         return ServerRefused(f"{address}: {_REFUSED[code]} ({code})")
     if refusal.text == _NO_ROOM_FOR_CLIENTS:

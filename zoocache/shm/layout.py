@@ -71,6 +71,7 @@ H_OWN_EPOCH = 44  # the latest message of this host that the server has taken, s
 H_OWN_N = 45  # number,
 H_OWN_MARK = 46  # and mark; 0 for none since the server was last compared with it
 H_REFUSED = 47  # (*) 1 while the server refuses this host's listener: a wrong password, or a right is missing
+H_UNTOLD = 48  # (*) 1 from when the server refused what this host had to send, until it takes something again
 
 LIVE = 1
 DEAD = 2
