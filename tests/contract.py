@@ -439,6 +439,27 @@ class Contract:
             function.refresh()
         assert [2] == function()
 
+    @pytest.mark.parametrize("way", ["deleted", "set"])
+    def test_refresh_is_overtaken_by_its_key(self, way: str) -> None:
+        """A call that was dropped or set while `refresh` computed it is computed anew: who computed may have seen what
+        was true before."""
+        runs, overtake = [], False
+
+        @cacheable
+        def function() -> int:
+            runs.append(1)
+            if overtake and way == "deleted":
+                function.invalidate_call()
+            elif overtake:
+                put(function.key_for(), 0)
+            return len(runs)
+
+        assert [1, 1] == [function(), function()]
+        overtake = True
+        assert 2 == function.refresh()
+        overtake = False
+        assert [3, 3] == [function(), function()]
+
     def test_invalidate_call(self) -> None:
         """One entry of one call goes, and says whether it was there."""
         runs = []

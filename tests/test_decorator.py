@@ -16,7 +16,7 @@ import textwrap
 import typing
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 import zoocache
-from tests.children import ROOT
+from tests.children import DEADLINE_S, ROOT
 from zoocache import (
     ConfigError,
     DepsFailed,
@@ -810,6 +810,28 @@ def test_a_refresh_that_is_overtaken_is_not_kept() -> None:
     assert 2 == get.refresh()
     overtake = False
     assert 3 == get()
+
+
+def test_two_refreshes_at_once_leave_nothing() -> None:
+    """Of two refreshes at once nobody knows which saw the newer truth: the next call computes, and that is kept."""
+    run, other = Counted(), False
+
+    @cacheable
+    def get(text: str) -> int:
+        if other:
+            pool.submit(refresh_too).result(DEADLINE_S)
+        return run()
+
+    def refresh_too() -> int:
+        nonlocal other
+        other = False
+        return get.refresh("a")
+
+    with ThreadPoolExecutor(1) as pool:
+        assert 1 == get("a")
+        other = True
+        assert 3 == get.refresh("a")
+    assert (4, 4) == (get("a"), get("a"))
 
 
 def test_refresh_inside_itself_is_a_recursion() -> None:

@@ -114,7 +114,7 @@ def test_a_replaced_leader_does_not_end_its_successor(flights: Flights) -> None:
     successor = led(flights, "a")
     flights.replace(slow)
     flights.end(slow, *DONE)
-    assert [] == flights._replaced
+    assert [] == flights._apart
     assert (["slow"], successor) == (heard, flights.join(Flight("a")))
 
 
@@ -128,6 +128,21 @@ def test_overtaking_reaches_the_flights_of_the_key(flights: Flights) -> None:
     assert (True, True, False) == (replaced.overtaken, flight.overtaken, other.overtaken)
     flights.end(flight, *DONE)
     assert (True, False) == (led(flights, "a").is_kept, flight.is_kept)
+
+
+def test_overtaking_reaches_a_flight_apart(flights: Flights) -> None:
+    """A flight that nobody follows is overtaken like the others; who sets the key by it learns whether it was."""
+    first, second = Flight("k"), Flight("k")
+    flights.lead_apart(first)
+    flights.lead_apart(second)
+    assert flights.join(leader := Flight("k")) is leader
+    assert [True, False] == [flights.overtake("k", first), flights.overtake("k", second)]
+    assert [True] * 3 == [flight.overtaken for flight in (first, second, leader)]
+    flights.end(first, ABANDONED)
+    flights.end(second, ABANDONED)
+    third = Flight("k")
+    flights.lead_apart(third)
+    assert flights.overtake("k", third)
 
 
 def test_a_clear_overtakes_all(flights: Flights) -> None:

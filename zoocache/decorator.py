@@ -17,7 +17,7 @@ from zoocache.engine.effects import Steps, drive, drive_async
 from zoocache.engine.live import LIVE, Entry
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import NotCacheable
-from zoocache.flight import Flight
+from zoocache.flight import ABANDONED, Flight
 from zoocache.signature import is_coroutine_function, is_generator_function
 from zoocache.wrapper import Made, make
 
@@ -263,10 +263,14 @@ class _Caller:
         key = self.key(values)
         inside = fills.current()
         fills.refuse_recursion(key, inside)
-        flight = Flight(key)  # nobody follows it
-        live, value, stamp = yield from computing.compute(engine, self.call_of(values, key), flight, inside)
-        if flight.is_kept:
-            yield from keeping.put(engine, live, stamp)
+        flight = Flight(key)
+        try:
+            engine.flights.lead_apart(flight)
+            live, value, stamp = yield from computing.compute(engine, self.call_of(values, key), flight, inside)
+            if not flight.doubtful:
+                yield from keeping.put(engine, live, stamp, flight)
+        finally:
+            engine.flights.end(flight, ABANDONED)
         return value
 
     def refresh(self, *args: Any, **kwargs: Any) -> Any:

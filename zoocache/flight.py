@@ -59,15 +59,15 @@ class Flights:
     def __init__(self) -> None:
         self._mutex = threading.RLock()
         self._flights: dict[str, Flight] = {}
-        self._replaced: list[Flight] = []  # under way still, though nobody follows them any more
+        self._apart: list[Flight] = []  # under way, though nobody follows them (any more)
 
     def after_fork(self) -> None:
         """In a forked child: the leaders are in the parent, nobody here is waiting, and the lock may be held."""
-        for flight in (*self._flights.values(), *self._replaced):
+        for flight in (*self._flights.values(), *self._apart):
             flight.wakers = None  # they would ring in the parent's event loops
         self._mutex = threading.RLock()
         self._flights = {}
-        self._replaced = []
+        self._apart = []
 
     def join(self, own: Flight) -> Flight:
         """The flight of a key that is under way; if there is none, `own` is from here on.
@@ -76,6 +76,11 @@ class Flights:
         between the table and whoever is to end what stands there.
         """
         return self._flights.setdefault(own.key, own)
+
+    def lead_apart(self, own: Flight) -> None:
+        """Begin a flight that nobody follows, but that can be overtaken; to be ended as the others."""
+        with self._mutex:
+            self._apart.append(own)
 
     def wait(self, flight: Flight, waker: Callable[[], object], waiting: Iterable[Flight]) -> bool:
         """Have `waker` called once the flight ends.
@@ -108,8 +113,8 @@ class Flights:
         with self._mutex:
             if self._flights.get(flight.key) is flight:
                 self._flights.pop(flight.key, None)  # a signal handler may have been quicker
-            elif flight in self._replaced:
-                self._replaced.remove(flight)
+            elif flight in self._apart:
+                self._apart.remove(flight)
             flight.payload = payload
             flight.kind = kind
             wakers, flight.wakers = flight.wakers, None
@@ -121,20 +126,30 @@ class Flights:
         with self._mutex:
             if self._flights.get(flight.key) is flight:
                 self._flights.pop(flight.key, None)  # a signal handler may have been quicker
-                self._replaced.append(flight)
+                self._apart.append(flight)
 
-    def overtake(self, key: str) -> None:
-        """The key is set anew: what its flights bring is not kept."""
+    def overtake(self, key: str, flight: Flight | None = None) -> bool:
+        """The key is set anew: what its flights bring is not kept.
+
+        Args:
+            key: full text.
+            flight: what it is set to comes of this one.
+
+        Returns:
+            Whether nothing had overtaken that flight before.
+        """
         with self._mutex:
-            _overtake(self._flights.get(key), *self._of_the_replaced(key))
+            was_overtaken = flight is not None and flight.overtaken
+            _overtake(self._flights.get(key), *self._of_those_apart(key))
+        return not was_overtaken
 
-    def _of_the_replaced(self, key: str) -> list[Flight]:
-        return [flight for flight in self._replaced if flight.key == key]
+    def _of_those_apart(self, key: str) -> list[Flight]:
+        return [flight for flight in self._apart if flight.key == key]
 
     def overtake_all(self) -> None:
         """Everything was cleared: what the flights bring is not kept."""
         with self._mutex:
-            _overtake(*self._flights.values(), *self._replaced)
+            _overtake(*self._flights.values(), *self._apart)
 
 
 def _wake(wakers: list[Callable[[], object]]) -> None:

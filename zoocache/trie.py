@@ -137,10 +137,11 @@ class Trie:
             What may be kept for the next look, or None if the entry is overtaken.
         """
         if not LOCK_FREE:
-            return self.segment.run(self._look, tuple(paths), since)
-        return self._look(paths, since)
+            return self.segment.run(self.sight, tuple(paths), since)
+        return self.sight(paths, since)
 
-    def _look(self, paths: Iterable[Words], since: int) -> Sight | None:
+    def sight(self, paths: Iterable[Words], since: int) -> Sight | None:
+        """`look`, for who holds the lock."""
         words = self.words
         for _ in range(READ_ATTEMPTS):
             inserts = words[H_INSERTS]
@@ -218,12 +219,12 @@ class Trie:
             Busy: the lock stayed with another; nothing was changed.
             Orphaned: the segment was retired.
         """
-        new = self.segment.run(self._invalidate, targets, wall_ms)
-        if self.neighbours is not None:
-            self.neighbours.raise_floors()
+        new = self.segment.run(self.change, targets, wall_ms)
+        self.tell_neighbours()
         return new
 
-    def _invalidate(self, targets: Sequence[Target], wall_ms: int) -> int:
+    def change(self, targets: Sequence[Target], wall_ms: int) -> int:
+        """`invalidate`, under the lock; the caller then tells the neighbours."""
         self.segment.insist_on_currency()
         words = self.words
         new = words[H_SEQ] + 1
@@ -319,11 +320,7 @@ class Trie:
         words[H_SEQ] = new
         return new
 
-    # `change`, `thin` and `empty` are steps of a larger change too, for who holds the lock: see engine/hosts.py.
-
-    def change(self, targets: Sequence[Target], wall_ms: int) -> int:
-        """`invalidate`, under the lock; the caller then tells the neighbours."""
-        return self._invalidate(targets, wall_ms)
+    # `sight`, `change`, `thin` and `empty` are steps of a larger change too, for who holds the lock: see engine/.
 
     def tell_neighbours(self) -> None:
         """Make everything stale in the segments of other releases on this host; raises Busy as `invalidate`."""

@@ -37,7 +37,7 @@ def _seq_first() -> None:
         self.words[H_SEQ] -= 1  # `whole` counts from here, and ends at the number that readers have seen
         return whole(self, *arguments)
 
-    whole = put(trie.Trie, "_invalidate", mutant)
+    whole = put(trie.Trie, "change", mutant)
 
 
 def _silent_insert() -> None:
@@ -123,7 +123,7 @@ def _builds_on_lives() -> None:
 
 
 def _unkeyed() -> None:
-    put(mutations, "overtake_key", lambda *_: 0)
+    put(mutations, "overtake_key", lambda engine, *_: (engine.trie, 0, False))
 
 
 def _forgets_inner() -> None:

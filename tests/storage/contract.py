@@ -213,6 +213,21 @@ class StoreContract:
         assert not save(store, "k", "a", body=b"new", stamp=stamp, anew=True)
         assert b"old" == body(store, "k")
 
+    def test_what_was_computed_is_overtaken_by_its_key(self, store: Store) -> None:
+        """Of a key that was deleted or set while something was computed for it, nothing is there afterwards."""
+        stamp = store.stamp()
+        assert save(store, "k", body=b"set", anew=True)
+        assert not save(store, "k", body=b"computed", stamp=stamp, anew=True, computed=True)
+        assert None is body(store, "k")
+        assert store.stamp() == Stamp(stamp.epoch, stamp.n + 2)
+
+    def test_what_was_computed_overtakes_its_fills(self, store: Store) -> None:
+        """What is computed while nobody touches its key is kept, and no fill that began before that."""
+        stamp = store.stamp()
+        assert save(store, "k", body=b"computed", stamp=stamp, anew=True, computed=True)
+        assert not save(store, "k", body=b"filled", stamp=stamp)
+        assert b"computed" == body(store, "k")
+
     def test_what_was_set_anew_dies_by_its_tags(self, store: Store) -> None:
         """A key stamp does not protect from an invalidation."""
         save(store, "k", "a:1", anew=True)

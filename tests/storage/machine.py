@@ -17,6 +17,9 @@ from zoocache.storage import FOREVER, Life, Loaded, Stamp, Store
 KEYS = [hashed(f"key {index}") for index in range(4)]
 TAGS = ["a", "a:b", "a:b:c", "a:d", "e"]
 PATHS = sorted({path for tag in TAGS for path in paths_of(tag)})
+WAYS = [(False, False), (True, False), (True, True)]
+"""A fill, a key that is set, a key that is computed anew; the save's `anew` and `computed`."""
+
 LIVES = [FOREVER, Life(1000), Life(1000, True), Life(1000, True, 2500), Life(0, False, 2500)]
 
 keys = st.sampled_from(KEYS)
@@ -110,16 +113,17 @@ class StoreMachine(RuleBasedStateMachine):
         assert Stamp(self.epoch, self.n) == taken
         return taken
 
-    @rule(stamp=stamps, key=keys, tags=tags, life=st.sampled_from(LIVES), anew=st.booleans())
-    def save(self, stamp: Stamp, key: bytes, tags: list[str], life: Life, anew: bool) -> None:
+    @rule(stamp=stamps, key=keys, tags=tags, life=st.sampled_from(LIVES), way=st.sampled_from(WAYS))
+    def save(self, stamp: Stamp, key: bytes, tags: list[str], life: Life, way: tuple[bool, bool]) -> None:
         """A fill ends, or a key is set."""
         self.saved += 1
+        anew, computed = way
         body, paths = b"%d" % self.saved, [path for tag in tags for path in paths_of(tag)]
-        kept = self.store().save(key, paths, stamp, body, life, self.now, anew=anew)
-        expected = not self.overtaken(paths, stamp.n) and (anew or self.number(key) <= stamp.n)
-        assert expected == kept
+        kept = self.store().save(key, paths, stamp, body, life, self.now, anew=anew, computed=computed)
+        is_valid, is_late = not self.overtaken(paths, stamp.n), self.number(key) > stamp.n
+        assert (is_valid and not (is_late and (computed or not anew))) == kept
+        key_n = self.rise([key]) if anew and is_valid else stamp.n
         if kept:
-            key_n = self.rise([key]) if anew else stamp.n
             self.entries[key] = Kept(body, paths, stamp.n, key_n, life, self.now, self.now)
 
     @rule(paths=st.lists(st.sampled_from(PATHS), min_size=1, max_size=3))

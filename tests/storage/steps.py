@@ -32,12 +32,12 @@ def after(ms: int, *, wall_ms: int | None = None, boot: int = BOOT) -> Now:
 
 def save(
     store: Store, key: str, *tags: str, body: bytes = b"", stamp: Stamp | None = None, life: Life = FOREVER,
-    now: Now = START, anew: bool = False,
+    now: Now = START, anew: bool = False, computed: bool = False,
 ) -> bool:  # fmt: skip
     """Save an entry that depends on these tags; with the present stamp, if none is given."""
     paths = [path for tag in tags for path in paths_of(tag)]
     stamp = store.stamp() if stamp is None else stamp
-    return store.save(hashed(key), paths, stamp, body or key.encode(), life, now, anew=anew)
+    return store.save(hashed(key), paths, stamp, body or key.encode(), life, now, anew=anew, computed=computed)
 
 
 def body(store: Store, key: str, now: Now = START) -> bytes | None:

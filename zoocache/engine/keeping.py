@@ -17,6 +17,7 @@ from zoocache.engine import mutations
 from zoocache.engine.effects import Ask, Steps, patiently
 from zoocache.engine.live import LIVE, Entry, Live, set_life, touch_s
 from zoocache.errors import Busy, StorageError, UnkeepableResult
+from zoocache.flight import Flight
 from zoocache.log import log
 from zoocache.shm import points
 from zoocache.storage import FOREVER, Life, Loaded, Stamp
@@ -96,13 +97,13 @@ def _landed(
     return Live(key, tags, trie, since, payload, codec.decode, payload, life, digest)
 
 
-def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False) -> Steps[None]:
+def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False, computed: bool = False) -> Steps[None]:
     """Give what has landed to the store.
 
     Args:
         live: what has landed.
         stamp: of its fill.
-        anew: the key itself is set anew; a store between hosts tells the others of that.
+        anew, computed: as `Store.save` takes them; a store between hosts tells the others of a key that is set anew.
 
     Raises:
         Busy: another process is writing and did not stop in time.
@@ -114,11 +115,11 @@ def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False)
     body = envelope.pack(live.key, live.tags, payload)
     what = (live.digest, deps.paths_of(live.tags), stamp, body, live.life, clock.now())
     if engine.far is None:
-        yield from patiently(lambda: store.save(*what, anew=anew))
+        yield from patiently(lambda: store.save(*what, anew=anew, computed=computed))
     elif anew and engine.hosts is not None:
-        yield from mutations.set_anew(engine, engine.far, engine.hosts, what)
+        yield from mutations.set_anew(engine, engine.far, engine.hosts, what, computed)
     else:
-        yield Ask(engine.far, "save", *what, anew=anew)
+        yield Ask(engine.far, "save", *what, anew=anew, computed=computed)
     if points.ARMED:
         points.reach("engine.stored")
     yield from engine.tell_touches()
@@ -231,24 +232,31 @@ def worth_a_touch(loaded: Loaded) -> bool:
     return left_ms / 1000 <= life.ttl_ms / 1000 - touch_s(life)
 
 
-def put(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
+def put(engine: Engine, live: Live, stamp: Stamp | None, flight: Flight | None = None) -> Steps[None]:
     """Set a key anew: what was there, live in any process or being computed, is overtaken.
 
     In memory other processes keep what they have: their entries are their own. In LMDB other hosts do.
 
+    Args:
+        live, stamp: what the key is set to, and of when it is.
+        flight: that it was computed in: what overtook the key meanwhile overtakes this too, as `Store.save` says. None:
+            it was given by the caller, and of two that set a key the later one stands.
+
     Raises:
         Busy, StorageError, StorageIsFull: what was there stays.
     """
+    computed = flight is not None
     if live.payload is not None:
         if stamp is None or not engine.takes_from_store():
             yield from _refuse_to_set(engine, live.key)
-        yield from save(engine, live, stamp, anew=True)
-        yield from patiently(lambda: _overtake_key(engine, live))
-    engine.flights.overtake(live.key)
+        yield from save(engine, live, stamp, anew=True, computed=computed)
+        yield from patiently(lambda: _overtake_key(engine, live, computed))
+    is_kept = engine.flights.overtake(live.key, flight)
     old = engine.lives.get(live.key)
     if old is not None:
         engine.lives.drop(old)
-    hold_new(engine, live)
+    if is_kept:
+        hold_new(engine, live)
 
 
 def _refuse_to_set(engine: Engine, key: str) -> Steps[None]:
@@ -266,14 +274,15 @@ def _refuse_to_set(engine: Engine, key: str) -> Steps[None]:
     raise StorageError(f"{key} was not set in {engine.store_name}: it did not answer at first; try again")
 
 
-def _overtake_key(engine: Engine, live: Live) -> None:
+def _overtake_key(engine: Engine, live: Live, computed: bool) -> None:
     """Make all live objects of a key stale, except this one if it is held afterwards.
 
-    Its tags are looked at after the key's number `new` was taken: if none of them had changed since the fill began,
-    none has a number between that moment and `new`, and the value may count as filled at `new`.
+    If nothing had overtaken it between its fill and the key's number `new`, it may count as filled at `new`. The last
+    of its paths is the key's own.
     """
-    new = mutations.overtake_key(engine, live.digest)
-    if live.trie is engine.trie and live.trie.look(live.paths[:-1], live.since) is not None:
+    paths = live.paths if computed else live.paths[:-1]
+    trie, new, is_fresh = mutations.overtake_key(engine, live.digest, paths, live.since)
+    if is_fresh and trie is live.trie:
         live.since = new
 
 

@@ -23,7 +23,7 @@ from zoocache import clock, deps, keys
 from zoocache.engine.effects import Ask, Pause, Steps, patiently
 from zoocache.errors import NotSent, ServerRefused, StorageError, ZooCacheError
 from zoocache.shm.segment import Orphaned
-from zoocache.trie import Target, Trie, target_of, words_of
+from zoocache.trie import Target, Trie, Words, target_of, words_of
 
 if TYPE_CHECKING:
     from zoocache.bus import Message, Position
@@ -183,7 +183,7 @@ def _until_sent(engine: Engine, hosts: Hosts, position: tuple[Trie, int]) -> Ste
         yield Pause(min(LONGEST_PAUSE_S, max(0.0002, waited_s / 8)))
 
 
-def set_anew(engine: Engine, far: FarStore, hosts: Hosts, what: tuple[Any, ...]) -> Steps[None]:
+def set_anew(engine: Engine, far: FarStore, hosts: Hosts, what: tuple[Any, ...], computed: bool) -> Steps[None]:
     """Have a store between hosts keep a key that is set anew, and tell the others.
 
     What it tells is nobody's own (origin 0), so this host hears it too: should the caller be killed before it has told
@@ -192,21 +192,45 @@ def set_anew(engine: Engine, far: FarStore, hosts: Hosts, what: tuple[Any, ...])
     Args:
         engine, far, hosts: of this process.
         what: as `Store.save` takes it; the digest is the first.
+        computed: as there.
     """
     from zoocache.bus.message import EVERYTHING, pack  # whoever has no other hosts need not load it
 
     engine.watch()
     trie = engine.trie
     said = pack(hosts.message(trie, digests=what[:1])._replace(origin=0))
-    told: Told | None = yield Ask(far, "save_and_tell", *what, said, hosts.known(trie), EVERYTHING)
+    told: Told | None = yield Ask(far, "save_and_tell", *what, said, hosts.known(trie), EVERYTHING, computed=computed)
     if told is not None:
         yield from patiently(lambda: engine.on_segment(lambda now: hosts.note_sent(now, told)))
 
 
-def overtake_key(engine: Engine, digest: bytes) -> int:
-    """Make what is live under a key stale in every process; returns the host's number of that."""
+def overtake_key(
+    engine: Engine, digest: bytes, paths: Sequence[Words] = (), since: int = 0
+) -> tuple[Trie, int, bool]:  # fmt: skip
+    """Make what is live under a key stale in every process.
+
+    Args:
+        engine: of this process.
+        digest: of the key.
+        paths, since: of what it is to become.
+
+    Returns:
+        Where, the host's number of that, and whether nothing had overtaken these paths since then, up to that number.
+    """
     target = (*words_of(digest), b"")
-    return engine.on_segment(lambda trie: trie.invalidate([target], clock.wall_ms()))
+
+    def overtake(trie: Trie) -> tuple[Trie, int, bool]:
+        new, is_fresh = trie.segment.write(_overtake, trie, target, paths, since)
+        trie.tell_neighbours()
+        return trie, new, is_fresh
+
+    return engine.on_segment(overtake)
+
+
+def _overtake(trie: Trie, target: Target, paths: Sequence[Words], since: int) -> tuple[int, bool]:
+    """Under the lock: nothing comes between the look and the number."""
+    is_fresh = trie.sight(paths, since) is not None
+    return trie.change([target], clock.wall_ms()), is_fresh
 
 
 def delete(engine: Engine, key: str) -> Steps[bool]:

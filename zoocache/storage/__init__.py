@@ -114,7 +114,7 @@ class Store(Protocol):
 
     def save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False,
+        *, anew: bool = False, computed: bool = False,
     ) -> bool:  # fmt: skip
         """Keep an entry in place of the one that was there.
 
@@ -128,6 +128,9 @@ class Store(Protocol):
             anew: the key itself is set anew: fills of this key that are under way are overtaken, this one is not
                 (n grows by one, becomes the digest's number and this entry's key stamp). Otherwise the key stamp
                 is `stamp`.
+            computed: what the key is set to was computed since the stamp. If the key itself was overtaken meanwhile
+                (deleted, or set by somebody else), neither is kept, for nobody knows which of them saw more: the key is
+                overtaken once more.
 
         Returns:
             Whether it was kept; False if an invalidation had overtaken it (the entry that was there stays).
@@ -199,12 +202,12 @@ class FarStore(Store, Protocol):
 
     def save_and_tell(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes,
+        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes, *, computed: bool = False,
     ) -> Told | None:  # fmt: skip
         """As `Store.save`, anew, and tell the other hosts, in one step.
 
         Args:
-            digest, paths, stamp, body, life, now: as there.
+            digest, paths, stamp, body, life, now, computed: as there.
             message: what they are told.
             known: what this host knows of the server's order (epoch, n, mark). A server that contradicts it has lost
                 what it was told: it keeps nothing, overtakes everything, and tells that.

@@ -141,7 +141,7 @@ class LmdbStore:
 
     def save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False,
+        *, anew: bool = False, computed: bool = False,
     ) -> bool:  # fmt: skip
         """See `Store.save`. Anew, the key is overtaken before the entry is written: killed in between, neither the old
         entry nor the new one is there."""
@@ -154,7 +154,7 @@ class LmdbStore:
             return False
         n = key_n = stamp.n
         if anew:
-            key_n = access.write_numbers(locked.set_anew, digest, paths, n, now) or 0
+            key_n = access.write_numbers(locked.set_anew, digest, paths, n, now, computed) or 0
             if not key_n:
                 return False
 

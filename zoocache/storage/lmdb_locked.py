@@ -85,15 +85,21 @@ def delete(attached: Attached, digest: bytes, now: Now) -> bool:
     return was_living
 
 
-def set_anew(attached: Attached, digest: bytes, paths: Sequence[bytes], n: int, now: Now) -> int:
+def set_anew(
+    attached: Attached, digest: bytes, paths: Sequence[bytes], n: int, now: Now, computed: bool
+) -> int:  # fmt: skip
     """Overtake a key, unless something on the paths of what it is to become was overtaken since `n`.
 
     Returns:
-        The key's number; 0 if nothing was done.
+        The key's number; 0 if it is not to be kept: for that reason, or because it was `computed` since `n` and the key
+        itself was overtaken since.
     """
-    if Sight(attached.numbers.begin()).is_overtaken(paths, n):
+    sight = Sight(attached.numbers.begin())
+    if sight.is_overtaken(paths, n):
         return 0
-    return overtake(attached, (digest,), now)
+    is_late = computed and sight.is_overtaken((digest,), n)
+    key_n = overtake(attached, (digest,), now)
+    return 0 if is_late else key_n
 
 
 def evict(attached: Attached, goal_bytes: int, now: Now | None) -> int:

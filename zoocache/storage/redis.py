@@ -101,18 +101,18 @@ class RedisStore:
 
     def save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False,
+        *, anew: bool = False, computed: bool = False,
     ) -> bool:  # fmt: skip
         """See `Store.save`."""
-        return self._drive(self._steps.save(digest, paths, stamp, body, life, now, anew=anew))
+        return self._drive(self._steps.save(digest, paths, stamp, body, life, now, anew=anew, computed=computed))
 
     def save_and_tell(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes,
+        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes, *, computed: bool = False,
     ) -> Told | None:  # fmt: skip
         """See `FarStore.save_and_tell`."""
         what = (digest, paths, stamp, body, life, now, message, known, otherwise)
-        return self._drive(self._steps.save_and_tell(*what))
+        return self._drive(self._steps.save_and_tell(*what, computed=computed))
 
     def delete(self, digest: bytes, now: Now) -> bool:
         """See `Store.delete`."""

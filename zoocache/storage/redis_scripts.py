@@ -201,24 +201,25 @@ SAVE = _script(
     end
 
     local own, n = read_own(NUMBERS, STREAM, FRESH), tonumber(ARGV[6])
-    local key_n, mark, rest, known_n = n, ARGV[7], ARGV[9], tonumber(ARGV[13])
-    if ARGV[11] and contradicts(STREAM, own, ARGV[12], known_n, ARGV[14]) then
-      overtake_lost(NUMBERS, STREAM, KEYS[5], own, ARGV[12], known_n, mark, FRESH, ARGV[15])
+    local key_n, mark, rest, known_n = n, ARGV[7], ARGV[9], tonumber(ARGV[14])
+    if ARGV[12] and contradicts(STREAM, own, ARGV[13], known_n, ARGV[15]) then
+      overtake_lost(NUMBERS, STREAM, KEYS[5], own, ARGV[13], known_n, mark, FRESH, ARGV[16])
       return nil
     end
     local paths = string.sub(rest, 8, 7 + 16 * tonumber(string.sub(rest, 2, 7)))
     if ARGV[5] ~= own.epoch or overtaken(own, n, paths) then return nil end
-    if mark == '' and path_n(redis.call('HGET', NUMBERS, ARGV[4])) > n then return nil end
+    local is_late = ARGV[11] ~= '' and path_n(redis.call('HGET', NUMBERS, ARGV[4])) > n
+    if mark == '' and is_late then return nil end
     if mark ~= '' then
       next_n(NUMBERS, STREAM, own, mark, FRESH)
       if own.epoch ~= ARGV[5] then return nil end
       redis.call('HSET', NUMBERS, ARGV[4], whole(own.n) .. ' ' .. whole(now_ms()))
       key_n = own.n
-      if ARGV[11] then announce(NUMBERS, STREAM, KEYS[5], own, ARGV[11]) end
+      if ARGV[12] then announce(NUMBERS, STREAM, KEYS[5], own, ARGV[12]) end
+      if is_late then return nil end
     end
-    local now, life = now_ms(), ARGV[8]
-    local head = FORMAT .. own.epoch .. digits(n) .. digits(key_n) .. life .. digits(now) .. digits(now)
-    local record = head .. rest
+    local now = now_ms()
+    local record = FORMAT .. own.epoch .. digits(n) .. digits(key_n) .. ARGV[8] .. digits(now) .. digits(now) .. rest
     redis.call('SET', KEYS[4], record)
     expire(KEYS[4], left_ms(head_of(record), now))
     if MOST then limit(now, ARGV[4], ARGV[10]) end
@@ -226,9 +227,10 @@ SAVE = _script(
     """
 )
 """KEYS[4] entry, [5] channel; ARGV[4] digest, [5] epoch and [6] n of the stamp, [7] a mark if the key is set anew, else
-"", [8] life and [9] rest of the record, [10] what the keys of entries begin with; where the other hosts are told of a
-key that is set anew: [11] what, [12...] what is known of the numbers (epoch or "", n, mark), [15] what is told if that
-is lost. Returns the entry's n, that of its key if it is set anew; nothing if it was overtaken."""
+"", [8] life and [9] rest of the record, [10] what the keys of entries begin with, [11] not "" if what overtook the key
+since the stamp overtakes this too; where the other hosts are told of a key that is set anew: [12] what, [13...] what is
+known of the numbers (epoch or "", n, mark), [16] what is told if that is lost. Returns the entry's n, that of its key
+if it is set anew; nothing if it was overtaken."""
 
 DELETE = _script(
     """

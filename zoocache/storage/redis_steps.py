@@ -150,34 +150,34 @@ class StoreSteps:
 
     def save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False,
+        *, anew: bool = False, computed: bool = False,
     ) -> Steps[bool]:  # fmt: skip
         """See `Store.save`."""
         mark = os.urandom(8) if anew else b""
-        n = yield from self._save(digest, paths, stamp, body, life, now, mark)
+        n = yield from self._save(digest, paths, stamp, body, life, now, mark, computed)
         return n is not None
 
     def save_and_tell(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes,
+        message: bytes, known: tuple[int, int, bytes] | None, otherwise: bytes, *, computed: bool = False,
     ) -> Steps[Told | None]:  # fmt: skip
         """See `FarStore.save_and_tell`."""
         mark = os.urandom(8)
         epoch, known_n, known_mark = known or (0, 0, b"")
         said = (message, f"{epoch:016x}" if known else "", known_n, known_mark, otherwise)
-        n = yield from self._save(digest, paths, stamp, body, life, now, mark, *said)
+        n = yield from self._save(digest, paths, stamp, body, life, now, mark, computed, *said)
         return None if n is None else Told(stamp.epoch, n, mark)
 
     def _save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now, mark: bytes,
-        *said: Argument,
+        computed: bool, *said: Argument,
     ) -> Steps[int | None]:  # fmt: skip
         """The n that it was kept with; None if it was not kept."""
         yield from self._refuse_too_large(paths, body)
         keys = (self._names.entry(digest), self._names.channel)
         reply = yield self._ask(
             scripts.SAVE, now, keys, digest, f"{stamp.epoch:016x}", stamp.n, mark, records.pack_life(life),
-            records.pack_rest(paths, body, life), self._entries, *said,
+            records.pack_rest(paths, body, life), self._entries, "1" if computed or not mark else "", *said,
         )  # fmt: skip
         self._saves += 1
         if self._saves % _NUMBERS_OFTEN == 0:
