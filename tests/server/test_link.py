@@ -108,6 +108,19 @@ def test_commands(link: Link, prefix: str) -> None:
     assert 1 == link.command("DEL", prefix)
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["thread", "task"])
+def test_a_script_that_the_server_never_had_costs_one_time_out(prefix: str, proxy: Proxy, is_async: bool) -> None:
+    """To name a script and, if it is unknown, to send it is one call: both have one time-out together."""
+    unknown = script(f"return ARGV[1] -- {prefix} {is_async}")
+    link = Link(address_of(proxy.url), 1.0)
+    proxy.delay(300)  # there and back: 0.6 s for each of the two
+    with pytest.raises(ServerDown, match="no answer within 1 s"):
+        asyncio.run(link.run_async(unknown, (), ("hello",))) if is_async else link.run(unknown, (), ("hello",))
+    proxy.heal()
+    assert b"hello" == probe(link)
+    link.close()
+
+
 def test_a_script_that_the_server_forgot(servers: Servers) -> None:
     """After SCRIPT FLUSH, and after a restart, a script is sent again (NOSCRIPT)."""
     server = servers.start()

@@ -28,7 +28,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
@@ -102,17 +102,12 @@ class Link:
             ServerRefused: a wrong password, or a right is missing.
             StorageError: the server did not understand.
         """
-        reply = self._ask(script.by_name(keys, arguments))
-        if _is_unknown(reply):
-            reply = self._ask(script.in_full(keys, arguments))
-        return self._checked(reply)
+        return self._checked(self._ask(script.by_name(keys, arguments), lambda: script.in_full(keys, arguments)))
 
     async def run_async(self, script: Script, keys: Sequence[bytes] = (), arguments: Sequence[Argument] = ()) -> Reply:
         """`run`, for a task: it does not block its loop."""
-        reply = await self._ask_async(script.by_name(keys, arguments))
-        if _is_unknown(reply):
-            reply = await self._ask_async(script.in_full(keys, arguments))
-        return self._checked(reply)
+        asked = script.by_name(keys, arguments), lambda: script.in_full(keys, arguments)
+        return self._checked(await self._ask_async(*asked))
 
     def command(self, *arguments: Argument) -> Reply:
         """Send one command, which must bear being run twice; returns and raises as `run`."""
@@ -149,16 +144,22 @@ class Link:
 
     # For a thread.
 
-    def _ask(self, packed: bytes) -> Reply:
+    def _ask(self, packed: bytes, in_full: Callable[[], bytes] | None = None) -> Reply:
+        """Exchange a command for its reply, all within the time of one call; `in_full`: what to send if the server does
+        not know the script that the command names."""
         began_s = self._admitted()
         try:
-            reply = self._exchange(packed, began_s + self.timeout_s)
-            if self._follows(reply):
-                reply = self._exchange(packed, began_s + self.timeout_s)
+            reply = self._ask_node(packed, began_s + self.timeout_s)
+            if in_full is not None and _is_unknown(reply):
+                reply = self._ask_node(in_full(), began_s + self.timeout_s)
         except (OSError, Garbled, ServerDown, ServerRefused) as error:
             self._refuse_foreign(error, began_s)
             raise self._failed(error, began_s) from error
         return self._heard(reply, began_s)
+
+    def _ask_node(self, packed: bytes, until_s: float) -> Reply:
+        reply = self._exchange(packed, until_s)
+        return self._exchange(packed, until_s) if self._follows(reply) else reply
 
     def _exchange(self, packed: bytes, until_s: float) -> Reply:
         if self._idle:
@@ -189,16 +190,20 @@ class Link:
 
     # For a task.
 
-    async def _ask_async(self, packed: bytes) -> Reply:
+    async def _ask_async(self, packed: bytes, in_full: Callable[[], bytes] | None = None) -> Reply:
         began_s = self._admitted()
         try:
-            reply = await self._exchange_async(packed, began_s + self.timeout_s)
-            if self._follows(reply):
-                reply = await self._exchange_async(packed, began_s + self.timeout_s)
+            reply = await self._ask_node_async(packed, began_s + self.timeout_s)
+            if in_full is not None and _is_unknown(reply):
+                reply = await self._ask_node_async(in_full(), began_s + self.timeout_s)
         except (OSError, Garbled, ServerDown, ServerRefused) as error:
             self._refuse_foreign(error, began_s)
             raise self._failed(error, began_s) from error
         return self._heard(reply, began_s)
+
+    async def _ask_node_async(self, packed: bytes, until_s: float) -> Reply:
+        reply = await self._exchange_async(packed, until_s)
+        return await self._exchange_async(packed, until_s) if self._follows(reply) else reply
 
     async def _exchange_async(self, packed: bytes, until_s: float) -> Reply:
         idle = self._idle_here()
