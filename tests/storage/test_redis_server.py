@@ -450,6 +450,43 @@ def test_what_was_read_stays(open_at: Open, redis_url: str, prefix: str) -> None
     assert ["k0", "k3"] == left
 
 
+def test_what_has_expired_gives_way_first(open_at: Open, shared_server: Server, prefix: str) -> None:
+    """An entry that has expired, or that the server has evicted, costs no living one its place, though that was unused
+    for longer."""
+    store = open_at(shared_server.url, prefix, max_entries=40, host_time=False)
+    old, new = [f"old{index}" for index in range(20)], [f"new{index}" for index in range(20)]
+    for key in old:
+        save(store, key)
+    for index in range(20):
+        save(store, f"short{index}", life=Life(1 + 60_000 * (index % 2)))
+    names = names_of(prefix)
+    for index in range(1, 20, 2):
+        shared_server.ask("DEL", names.entry(hashed(f"short{index}")))
+    until = time.monotonic() + GENEROUS_S
+    while any(body(store, f"short{index}") for index in range(20)):
+        assert time.monotonic() < until
+    for key in new:
+        save(store, key)
+    assert [*old, *new] == [key for key in [*old, *new] if body(store, key)]
+    assert 40 == store.count() == shared_server.ask("ZCARD", names.used)
+
+
+def test_what_has_expired_is_found_among_many(open_at: Open, redis_url: str, prefix: str) -> None:
+    """A sample finds enough of it, so that none of the living goes."""
+    store = open_at(redis_url, prefix, max_entries=600, host_time=False)
+    old = [f"old{index}" for index in range(300)]
+    for key in old:
+        save(store, key)
+    for index in range(300):
+        save(store, f"short{index}", life=Life(1))
+    until = time.monotonic() + GENEROUS_S
+    while any(body(store, f"short{index}") for index in range(300)):
+        assert time.monotonic() < until
+    for index in range(200):
+        save(store, f"new{index}")
+    assert 500 == sum(bool(body(store, key)) for key in [*old, *(f"new{index}" for index in range(200))])
+
+
 def test_what_is_deleted_makes_room(open_at: Open, shared_server: Server, prefix: str) -> None:
     """Deleted, pruned and cleared entries count no longer."""
     store = open_at(shared_server.url, prefix, max_entries=10)

@@ -15,6 +15,7 @@ others, so they lie on the same node of a cluster.
 from __future__ import annotations
 
 from zoocache.server.scripts import PRELUDE, Script, script
+from zoocache.storage.redis_limit import LIMIT
 from zoocache.storage.redis_record import FORMAT, HEAD_SIZE
 
 USED_EVERY_MS = 1000
@@ -112,8 +113,8 @@ end
 """
 
 
-def _script(text: str) -> Script:
-    return script(PRELUDE, _COMMON, text)
+def _script(*texts: str) -> Script:
+    return script(PRELUDE, _COMMON, *texts)
 
 
 STAMP = _script(
@@ -179,27 +180,8 @@ END = _script(
 """KEYS[4] lease, [5] failure; ARGV[4] token, [5] "+" and how it failed, or "", [6] how long that stays, in ms."""
 
 SAVE = _script(
+    LIMIT,
     """
-    local function hex(each) return string.format('%02x', string.byte(each)) end
-
-    -- Drop what was unused for longest, some more than need be, so that not every save has to.
-    local function limit(now, saved, root)
-      redis.call('ZADD', USED, whole(now), saved)
-      local over = redis.call('ZCARD', USED) - MOST
-      if over <= 0 then return end
-      local oldest = redis.call('ZRANGE', USED, 0, math.min(over + math.floor(MOST / 16), BATCH) - 1)
-      local digests, keys = {}, {}
-      for _, digest in ipairs(oldest) do
-        if digest ~= saved then
-          digests[#digests + 1] = digest
-          keys[#keys + 1] = root .. string.gsub(digest, '.', hex)
-        end
-      end
-      if #keys == 0 then return end
-      redis.call('ZREM', USED, unpack(digests))
-      redis.call('UNLINK', unpack(keys))
-    end
-
     local own, n = read_own(NUMBERS, STREAM, FRESH), tonumber(ARGV[6])
     local key_n, mark, rest, known_n = n, ARGV[7], ARGV[9], tonumber(ARGV[14])
     if ARGV[12] and contradicts(STREAM, own, ARGV[13], known_n, ARGV[15]) then
@@ -224,7 +206,7 @@ SAVE = _script(
     expire(KEYS[4], left_ms(head_of(record), now))
     if MOST then limit(now, ARGV[4], ARGV[10]) end
     return key_n
-    """
+    """,
 )
 """KEYS[4] entry, [5] channel; ARGV[4] digest, [5] epoch and [6] n of the stamp, [7] a mark if the key is set anew, else
 "", [8] life and [9] rest of the record, [10] what the keys of entries begin with, [11] not "" if what overtook the key
