@@ -9,9 +9,9 @@ connection; the next begins with the question again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from zoocache.errors import ServerDown
 from zoocache.server.replies import error_of
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     import ssl
 
 _monotonic = time.monotonic
+
+
+class Turn(NamedTuple):
+    """A question to one of the Sentinels.
+
+    Attributes:
+        sentinel: whom to ask.
+        until_s: the monotonic second by which it must have answered.
+        question: to send.
+    """
+
+    sentinel: Address
+    until_s: float
+    question: bytes
 
 
 def master(address: Address, tls: ssl.SSLContext | None, until_s: float) -> Address:
@@ -37,100 +51,77 @@ def master(address: Address, tls: ssl.SSLContext | None, until_s: float) -> Addr
         ServerDown: no Sentinel answers, or none knows.
         ServerRefused: one wants another password.
     """
-    asked = _Asked(address)
-    for sentinel, share_until_s in _turns(address, until_s):
-        try:
-            wire = dial(sentinel, tls, share_until_s)
+    steps = _steps(address, until_s)
+    try:
+        turn = next(steps)
+        while True:
             try:
-                reply = wire.call(_question(address), share_until_s)
-            finally:
-                wire.close()
-        except (OSError, Garbled, ServerDown) as error:  # noqa: PERF203  # there are few
-            asked.note(sentinel, error, share_until_s)
-        else:
-            if found := asked.found(sentinel, reply):
-                return found
-    raise asked.trouble
+                reply = _asked(turn, tls)
+            except (OSError, Garbled) as error:  # noqa: PERF203  # there are few
+                turn = steps.throw(error)
+            else:
+                turn = steps.send(reply)
+    except StopIteration as found:
+        return cast("Address", found.value)
 
 
 async def master_async(address: Address, tls: ssl.SSLContext | None, until_s: float) -> Address:
     """`master`, for a task."""
+    steps = _steps(address, until_s)
+    try:
+        turn = next(steps)
+        while True:
+            try:
+                reply = await _asked_async(turn, tls)
+            except (OSError, Garbled) as error:  # noqa: PERF203  # there are few
+                turn = steps.throw(error)
+            else:
+                turn = steps.send(reply)
+    except StopIteration as found:
+        return cast("Address", found.value)
+
+
+def _asked(turn: Turn, tls: ssl.SSLContext | None) -> Reply:
+    wire = dial(turn.sentinel, tls, turn.until_s)
+    try:
+        return wire.call(turn.question, turn.until_s)
+    finally:
+        wire.close()
+
+
+async def _asked_async(turn: Turn, tls: ssl.SSLContext | None) -> Reply:
     from zoocache.server.wire_async import dial_async
 
-    asked = _Asked(address)
-    for sentinel, share_until_s in _turns(address, until_s):
+    wire = await dial_async(turn.sentinel, tls, turn.until_s)
+    try:
+        return await wire.call(turn.question, turn.until_s)
+    finally:
+        wire.abandon()
+
+
+def _steps(address: Address, until_s: float) -> Generator[Turn, Reply, Address]:
+    """Ask one Sentinel after the other: its reply is sent in, its error thrown. Where nobody knows, the first one says
+    why."""
+    trouble: ServerDown | None = None
+    for turn in _turns(address, until_s):
         try:
-            wire = await dial_async(sentinel, tls, share_until_s)
-            try:
-                reply = await wire.call(_question(address), share_until_s)
-            finally:
-                wire.abandon()
-        except (OSError, Garbled, ServerDown) as error:  # noqa: PERF203  # there are few
-            asked.note(sentinel, error, share_until_s)
+            host, port = _place_of(turn, address, (yield turn))
+        except (OSError, Garbled) as error:  # noqa: PERF203  # as above
+            _refuse_foreign(error, turn.until_s)
+            reason = _reason(turn.sentinel, error)
+            trouble = trouble or ServerDown(f"{address}: no Sentinel says where the server is ({reason})")
         else:
-            if found := asked.found(sentinel, reply):
-                return found
-    raise asked.trouble
+            return replace(address, host=host, port=port, sentinels=())
+    raise trouble or ServerDown(f"{address}: no Sentinel was asked in time")
 
 
-class _Asked:
-    """What came of asking.
-
-    Attributes:
-        trouble: why nobody knows: what the first one said.
-    """
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._trouble: ServerDown | None = None
-
-    @property
-    def trouble(self) -> ServerDown:
-        return self._trouble or ServerDown(f"{self._address}: no Sentinel was asked in time")
-
-    def note(self, sentinel: Address, error: Exception, until_s: float) -> None:
-        """One did not answer. A time-out before its time is not ours: a signal handler's, and its caller wants it."""
-        if isinstance(error, TimeoutError) and not error.args and _monotonic() < until_s:
-            raise error
-        reason = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-        self._say(sentinel, reason)
-
-    def found(self, sentinel: Address, reply: Reply) -> Address | None:
-        """The master that one has named; None if it knows none."""
-        if isinstance(reply, Refusal):
-            self._say(sentinel, str(error_of(sentinel, reply)))
-            return None
-        place = _place_of(reply)
-        if place is None:
-            self._say(sentinel, f"it knows no server named {self._address.master}")
-            return None
-        return replace(self._address, host=place[0], port=place[1], sentinels=())
-
-    def _say(self, sentinel: Address, reason: str) -> None:
-        shown = reason if reason.startswith(str(sentinel)) else f"{sentinel}: {reason}"
-        self._trouble = self._trouble or ServerDown(f"{self._address}: no Sentinel says where the server is ({shown})")
-
-
-def _question(address: Address) -> bytes:
-    return pack((b"SENTINEL", b"get-master-addr-by-name", address.master))
-
-
-def _place_of(reply: Reply) -> tuple[str, int] | None:
-    """Host and port, or None if a reply says none."""
-    if not isinstance(reply, list) or len(reply) != 2:
-        return None
-    host, port = reply
-    if not (isinstance(host, bytes) and isinstance(port, bytes) and host.isascii() and port.isdigit()):
-        return None
-    return host.decode(), int(port)
-
-
-def _turns(address: Address, until_s: float) -> Iterator[tuple[Address, float]]:
-    """Each Sentinel, and by when it must have answered; the server itself needs some of the time, too."""
+def _turns(address: Address, until_s: float) -> Iterator[Turn]:
+    """Each gets its share of the time; the server itself needs some of it, too."""
+    question = pack((b"SENTINEL", b"get-master-addr-by-name", address.master))
     left = len(address.sentinels)
     for host, port in address.sentinels:
         now_s = _monotonic()
-        yield _sentinel(address, host, port), now_s + (until_s - now_s) / (left + 1)
+        yield Turn(_sentinel(address, host, port), now_s + (until_s - now_s) / (left + 1), question)
         left -= 1
 
 
@@ -139,3 +130,30 @@ def _sentinel(address: Address, host: str, port: int) -> Address:
         address, host=host, port=port, db=0, sentinels=(), master="",
         username=address.sentinel_username, password=address.sentinel_password,
     )  # fmt: skip
+
+
+def _place_of(turn: Turn, address: Address, reply: Reply) -> tuple[str, int]:
+    """Host and port that a Sentinel has named.
+
+    Raises:
+        ServerDown: it has named none.
+    """
+    if isinstance(reply, Refusal):
+        raise ServerDown(str(error_of(turn.sentinel, reply)))
+    if isinstance(reply, list) and len(reply) == 2:
+        host, port = reply
+        if isinstance(host, bytes) and isinstance(port, bytes) and host.isascii() and port.isdigit():
+            return host.decode(), int(port)
+    raise ServerDown(f"{turn.sentinel}: it knows no server named {address.master}")
+
+
+def _refuse_foreign(error: Exception, until_s: float) -> None:
+    """A time-out before its time is not ours: a signal handler's, and its caller wants it."""
+    if isinstance(error, TimeoutError) and not error.args and _monotonic() < until_s:
+        raise error
+
+
+def _reason(sentinel: Address, error: Exception) -> str:
+    """Why one did not say it, beginning with its name."""
+    reason = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return reason if reason.startswith(str(sentinel)) else f"{sentinel}: {reason}"
