@@ -18,8 +18,9 @@ help:
 demo: $(VENV)/.have-cli
 	@$(BIN)/zoocache demo
 
+# Many tests start interpreters: none of them shall compile all modules anew.
 test: $(VENV)/.have-dev
-	$(BIN)/pytest -n auto
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto
 
 lint: $(VENV)/.have-dev
 	$(BIN)/ruff check

@@ -16,7 +16,17 @@ from tests.children import Children
 from tests.servers import Server, Servers
 
 DEV_SHM = Path("/dev/shm")
+WORKERS_PER_CPU = 2
+"""With `-n auto`. Half of their time tests wait: for servers, for children, for a time-out that is tested."""
+
 _count = itertools.count()
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """How many workers `-n auto` starts, unless the environment tells it."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return WORKERS_PER_CPU * len(os.sched_getaffinity(0))
 
 
 def objects_of(prefix: str) -> list[Path]:

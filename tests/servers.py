@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -137,7 +137,7 @@ class Server:
         """Have it listen on a port of 127.0.0.1 too, which no other has; below those that the system gives away."""
         self.ask("CONFIG", "SET", "bind", "127.0.0.1")
         for _ in range(100):
-            port = random.randrange(20_000, 32_000)
+            port = 20_000 + secrets.randbelow(12_000)  # `random` begins alike in all workers of a run
             with contextlib.suppress(redis.exceptions.ResponseError):
                 self.ask("CONFIG", "SET", "port", port)
                 return port

@@ -18,7 +18,7 @@ from zoocache import cacheable
 
 TITLES = {"memory": "memory", "lmdb": "LMDB", "redis": "Redis"}
 TURNS = 3
-"""A process has a bus or has none, so these two take turns with each other; so often."""
+"""A process has a bus or has none, so these two take turns with each other; so often, or once if it is to be quick."""
 
 
 def rows(effort: Effort) -> list[Row]:
@@ -46,10 +46,11 @@ def _visible(storage: str, url: str, effort: Effort) -> list[Row]:
 
 def _of_the_bus(storage: str, url: str, effort: Effort) -> list[Row]:
     """What the outbox adds to an invalidation."""
-    less = effort._replace(samples=max(1, effort.samples // TURNS))
+    turns = max(1, round(TURNS * effort.scale))
+    less = effort._replace(samples=max(1, effort.samples // turns))
     plain = told = float("inf")
     with opened() as place:
-        for _ in range(TURNS):
+        for _ in range(turns):
             plain = min(plain, place.ask(lambda: be_host(place, storage, lambda: _invalidate_ns(less))))
             told = min(told, place.ask(lambda: be_host(place, storage, lambda: _invalidate_ns(less), bus_url=url)))
     return [compare(f"invalidate with a bus, {TITLES[storage]}", told, "without", plain, 2)]

@@ -22,7 +22,7 @@ from stress.fleet import ask, reap, spawn
 from zoocache import cacheable
 
 MOST_P50_NS, MOST_P99_NS = 2e6, 10e6
-LONG_IDLE_S, SHORT_IDLE_S = 60.0, 3.0
+LONG_IDLE_S, SHORT_IDLE_S = 60.0, 1.0
 LOOK_S = 0.0001
 PAUSE_S = 0.02
 """Between two samples of a quiet host."""

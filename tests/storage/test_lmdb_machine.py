@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
+from tests.fuzz import LONG, is_long
 from tests.storage.machine import StoreMachine
 from tests.storage.steps import BOOT, store_at
 from zoocache.clock import Now
@@ -61,4 +62,4 @@ class LmdbMachine(StoreMachine):
 
 
 TestLmdbMachine = LmdbMachine.TestCase
-TestLmdbMachine.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
+TestLmdbMachine.settings = settings(max_examples=60 * (LONG if is_long() else 1), stateful_step_count=50, deadline=None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import rule, run_state_machine_as_test
 
+from tests.fuzz import LONG, is_long
 from tests.storage.machine import StoreMachine
 from tests.storage.test_redis import GENEROUS_S, Later
 from zoocache.server.link import Link
@@ -46,10 +47,9 @@ class RedisMachine(StoreMachine):
         self.store().close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(0 if is_long() else 300)
 def test_a_redis_store_is_a_dict(redis_url: str) -> None:
     """Whatever is done in whatever order, the store and the dict tell the same."""
     RedisMachine.url = redis_url
-    run_state_machine_as_test(
-        RedisMachine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
-    )  # fmt: skip
+    most = 25 * (LONG if is_long() else 1)
+    run_state_machine_as_test(RedisMachine, settings=settings(max_examples=most, stateful_step_count=40, deadline=None))

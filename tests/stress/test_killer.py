@@ -15,7 +15,7 @@ from zoocache.shm import points
 
 Stress = Callable[..., Ended]
 
-SHORT = ("--processes", "3", "--seconds", "4", "--slack", "5")
+SHORT = ("--processes", "3", "--seconds", "2.5", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "4", "--seconds", "40", "--slack", "1")
 
 
@@ -40,6 +40,6 @@ def test_killer_holds(mixture: tuple[str, ...], stress: Stress) -> None:
 
 def test_a_lost_token_is_seen(stress: Stress) -> None:
     """Where the death of a lock's holder goes unnoticed, killer fails within seconds."""
-    ended = stress("killer", "--seed", "2", "--mutant", "no-recovery", "--points", "lock.", *UNTIL_CAUGHT)
+    ended = stress("killer", "--seed", "2", "--mutant", "no-recovery", "--points", "lock.held", *UNTIL_CAUGHT)
     assert 1 == ended.status, ended.said
     assert "killer: BROKEN (seed 2)" in ended.said
