@@ -32,6 +32,15 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def is_refused(action: Callable[[], object]) -> bool:
+    """Whether the server refuses it."""
+    try:
+        action()
+    except ServerRefused:
+        return True
+    return False
+
+
 @pytest.fixture(params=[True, False], ids=["bus", "no bus"])
 def has_bus(request: pytest.FixtureRequest) -> bool:
     """Whether live objects stand in front of the server."""
@@ -233,14 +242,10 @@ def test_a_wrong_password_of_the_bus_is_told(storage: str, tmp_path: Path, serve
     url = server.url.replace("unix://", f"unix://:{PASSWORD}@")
     configure(storage_url=f"lmdb://{tmp_path}/c" if storage == "lmdb" else None, bus_url=url)
 
-    def is_refused() -> bool:
-        try:
-            zoocache.invalidate("a")
-        except ServerRefused:
-            return True
-        return False
+    def invalidate() -> None:
+        zoocache.invalidate("a")
 
-    until(is_refused)
+    until(lambda: is_refused(invalidate))
     with pytest.raises(ServerRefused, match=str(server.path)) as refused:
         zoocache.invalidate("a", wait=True)
     assert PASSWORD not in str(refused.value)
@@ -248,17 +253,8 @@ def test_a_wrong_password_of_the_bus_is_told(storage: str, tmp_path: Path, serve
         zoocache.clear()
     with server.client(password="another") as client:
         client.config_set("requirepass", PASSWORD)
-    until(lambda: not is_refused())
+    until(lambda: not is_refused(invalidate))
     zoocache.invalidate("a", wait=True)
-
-
-def is_refused(action: Callable[[], object]) -> bool:
-    """Whether the server refuses it."""
-    try:
-        action()
-    except ServerRefused:
-        return True
-    return False
 
 
 def mistype(server: Server) -> tuple[str, Callable[[], None]]:
@@ -283,14 +279,15 @@ def forbid(*rights: str) -> Callable[[Server], tuple[str, Callable[[], None]]]:
 
 
 REFUSALS = {
-    "password": mistype,
-    "scripts": forbid("-evalsha", "-eval"),
-    "writing": forbid("-hset"),
-    "channels": forbid("resetchannels"),
+    "password": (mistype, False),
+    "password, with a bus": (mistype, True),
+    "scripts": (forbid("-evalsha", "-eval"), False),
+    "writing": (forbid("-hset"), False),
+    "channels, with a bus": (forbid("resetchannels"), True),
 }
 
 
-@pytest.mark.parametrize("refuse", REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(("refuse", "has_bus"), REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_is_told_at_every_call(
     refuse: Callable[[Server], tuple[str, Callable[[], None]]], has_bus: bool, servers: Servers
 ) -> None:
@@ -373,3 +370,16 @@ def test_who_prefers_an_error_has_it_after_an_invalidation(servers: Servers) -> 
             return False
 
     until(brought)
+
+
+def test_a_listener_that_may_hear_and_not_send(servers: Servers) -> None:
+    """Where the server refuses only what is sent, whoever invalidates is told that, too, for as long as it lasts."""
+    server = servers.start()
+    server.ask("ACL", "SETUSER", "ann", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-publish")
+    configure(bus_url=server.url.replace("unix://", f"unix://ann:{PASSWORD}@"))
+    until(lambda: is_refused(lambda: zoocache.invalidate("a")))
+    for _ in range(100):
+        assert is_refused(lambda: zoocache.invalidate("a"))
+    server.ask("ACL", "SETUSER", "ann", "+publish")
+    until(lambda: not is_refused(lambda: zoocache.invalidate("a")))
+    zoocache.invalidate("a", wait=True)
