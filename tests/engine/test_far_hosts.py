@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,11 @@ from tests.proxy import Proxy
 from tests.servers import Servers
 from zoocache import configure
 from zoocache.engine import mutations
+from zoocache.engine.watch import WATCH_S
 from zoocache.errors import NotSent
 from zoocache.server.names import names_of
+from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_PID
+from zoocache.shm.segment import attach_to_existing
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +89,17 @@ def test_a_leader_on_another_host_raises(peer_on: Callable[[str], Peer]) -> None
     assert [ann.pid] == world.fills("a")
 
 
-def test_who_hears_nothing_believes_nothing_for_long(servers: Servers, children: Children) -> None:
-    """With max_bus_lag a host whose network swallows everything stops to hand out what it has."""
+@pytest.mark.parametrize("storage", ["memory", "lmdb"])
+def test_who_hears_nothing_believes_nothing_for_long(
+    storage: str, servers: Servers, children: Children, tmp_path: Path
+) -> None:
+    """With max_bus_lag a host whose network swallows everything stops to hand out what it has, live or in LMDB."""
     server = servers.start()
     proxy = Proxy(children, server.path)
     ann = fork_peer(children, env={"ZOOCACHE_BUS_URL": server.url, "ZOOCACHE_HOST_ID": "other"})
     env = {"ZOOCACHE_BUS_URL": proxy.url, "ZOOCACHE_HOST_ID": "one"}
+    if storage == "lmdb":
+        env["ZOOCACHE_STORAGE_URL"] = f"lmdb://{tmp_path / 'cache'}"
     bob = fork_peer(children, env=env | {"ZOOCACHE_MAX_BUS_LAG": "1"})
     deaf = fork_peer(children, env=env | {"ZOOCACHE_HOST_ID": "two"})
     assert [0, 0] == [each.call("thing", "a") for each in (bob, deaf)]
@@ -103,6 +112,55 @@ def test_who_hears_nothing_believes_nothing_for_long(servers: Servers, children:
     ann.call("zoocache.invalidate", "thing:a", wait=True)
     until(lambda: 3 == bob.call("thing", "a"))
     assert 2 == deaf.call("thing", "a")
+
+
+STORAGES = ["memory", "lmdb", "redis"]
+
+
+@pytest.fixture(params=STORAGES)
+def two_hosts(
+    request: pytest.FixtureRequest, children: Children, redis_url: str, tmp_path: Path
+) -> Callable[[str], Peer]:
+    """Starts a process on a host, with a bus, and each storage in turn."""
+
+    def start(host: str) -> Peer:
+        urls = {"memory": "", "lmdb": f"lmdb://{tmp_path / host}", "redis": redis_url}
+        env = {"ZOOCACHE_STORAGE_URL": urls[request.param], "ZOOCACHE_BUS_URL": redis_url, "ZOOCACHE_HOST_ID": host}
+        return fork_peer(children, env={name: value for name, value in env.items() if value})
+
+    return start
+
+
+def _listener_of(host: str) -> int:
+    """The process that has caught up for a host."""
+    segment = attach_to_existing(os.environ["ZOOCACHE_PREFIX"], host_id=host)
+    assert segment is not None
+    try:
+        until(lambda: segment.words[H_LISTENER_PID] and segment.words[H_CAUGHT_UP])
+        return segment.words[H_LISTENER_PID]
+    finally:
+        segment.leave()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_listener_of_an_idle_host_is_killed(number: int, two_hosts: Callable[[str], Peer]) -> None:
+    """What a host missed while nobody there used the cache, and nobody heard, is not served: neither by who held it nor
+    out of what lies there."""
+    ann, bob = two_hosts("one"), two_hosts("two")
+    assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
+    _listener_of("one")
+    pid = _listener_of("two")
+    assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
+    os.kill(pid, number)
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    world.change("a", 1)
+    ann.call("zoocache.invalidate", "thing:a", wait=True)
+    time.sleep(2 * WATCH_S)  # it is idle: no process there looks whether it is listened to
+    late = two_hosts("two")
+    late.begin("thing", "a")
+    assert [1, 1] == [bob.call("thing", "a"), late.result()]
+    assert pid != _listener_of("two")
+    assert [1, 1] == [bob.call("thing", "a"), late.call("thing", "a")]
 
 
 @pytest.mark.parametrize("storage", ["memory", "redis"])

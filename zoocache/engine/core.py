@@ -21,15 +21,15 @@ from zoocache import clock, keys
 from zoocache.config import Settings
 from zoocache.engine import fill as fills
 from zoocache.engine import keeping
-from zoocache.engine.effects import Ask, Pause, Steps
+from zoocache.engine.effects import Ask, Steps
 from zoocache.engine.hosts import Hosts
 from zoocache.engine.live import Entry
 from zoocache.engine.table import LiveTable, Watched
 from zoocache.engine.touches import Touches
+from zoocache.engine.watch import Watch
 from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
 from zoocache.log import log
-from zoocache.shm.lock import pauses
 from zoocache.shm.segment import Orphaned, attach
 from zoocache.storage import FOREVER, FarStore, Life, Store
 from zoocache.trie import Trie
@@ -41,12 +41,6 @@ LIVE_BYTES = 64 * 1024 * 1024
 
 LOOK_S = 0.1
 """How often, in passing, a process looks whether its segment still has its name, and shows its counters."""
-
-WATCH_S = 1.0
-"""How often, in passing, a process looks whether its host's listener lives."""
-
-CATCH_UP_S = 0.5
-"""How long, from its start, a process waits for what its host missed before it counts what lies there as misses."""
 
 WARN_S = 10.0
 """A storage that does not answer is warned of at most so often."""
@@ -84,13 +78,12 @@ class Engine:
         lives, flights, touches: of this process.
         report: tells hits, misses and fills of this process.
         troubles: how often the storage failed.
-        has_listener: whether the host had one when this process last looked.
         left_leases: digest -> token, of callers that were interrupted (zoocache.engine.leased).
     """
 
     def __init__(self, settings: Settings, outside: Outside) -> None:
         self.settings = settings
-        self.store, self.far, self.hosts, self._ensure_listener = outside
+        self.store, self.far, self.hosts, ensure = outside
         self.holds_lives = self.far is None or settings.bus_url is not None
         self.trie = self._attached()
         if self.far is not None and self.hosts is not None:
@@ -98,7 +91,10 @@ class Engine:
             self.far.compare_with(lambda: hosts.glimpse(self.trie))
         self.flights = Flights()
         self.touches = Touches(self.store, far=self.far is not None)
-        watched = None if self.hosts is None or not self.holds_lives else Watched(self.watch, self._watch_s())
+        self._watch: Watch | None = None
+        if self.hosts is not None:
+            self._watch = Watch(self.hosts, ensure, self._drop_lives, settings.max_bus_lag_ms)
+        watched = Watched(self.watch, self._watch.pause_s) if self._watch is not None and self.holds_lives else None
         self.lives = (
             LiveTable(settings.max_entries, None, None, watched) if self.store is None
             else LiveTable(settings.max_entries, LIVE_BYTES, self.touches.add, watched)
@@ -107,11 +103,8 @@ class Engine:
         self._reattaching = threading.RLock()
         self._looked_s = 0.0
         self._warned_s = -WARN_S
-        self._watched_s = -WATCH_S
-        self._patience_s = time.monotonic() + CATCH_UP_S
         self._prunes = bool(settings.prune_after_ms)
         self.troubles = 0
-        self.has_listener = False
         self.left_leases: dict[bytes, bytes] = {}
         self._lives: dict[tuple[float | None, float | None], Life] = {}
 
@@ -168,37 +161,29 @@ class Engine:
     # Other hosts.
 
     def watch(self) -> bool:
-        """In passing: does the host's listener live, and may live objects be believed; see `max_bus_lag`."""
-        now_s, hosts = time.monotonic(), self.hosts
-        if hosts is None:
-            return True
-        if now_s - self._watched_s >= WATCH_S:
-            self._watched_s = now_s
-            self.has_listener = self._ensure_listener(self.trie)
-        bound_ms = self.settings.max_bus_lag_ms
-        return not bound_ms or hosts.lag_ms(self.trie, clock.up_ms()) <= bound_ms
+        """In passing: does the host's listener live, and may live objects be believed."""
+        return self._watch is None or self._watch.look(self.trie)
 
-    def _watch_s(self) -> float:
-        return min(WATCH_S, self.settings.max_bus_lag or WATCH_S)
+    def _drop_lives(self) -> None:
+        self.lives.clear()
+
+    @property
+    def has_listener(self) -> bool:
+        """Whether the host had one when this process last looked."""
+        return self._watch is not None and self._watch.has_listener
 
     def takes_from_store(self) -> bool:
         """Whether the store knows all that was invalidated here; see engine/hosts.py."""
         return self.far is None or self.hosts is None or not self.hosts.takes_nothing(self.trie)
 
     def first_catch_up(self) -> Steps[None]:
-        """Before the first load from what lies on this host: wait for what it missed while it was away."""
-        hosts = self.hosts
-        if hosts is None or self.far is not None:
-            return
-        for pause_s in pauses():
-            if hosts.has_caught_up(self.trie) or time.monotonic() >= self._patience_s:
-                break
-            self.watch()
-            yield Pause(pause_s)
+        """Before a load from what lies on this host: wait for what it missed while it was away."""
+        if self._watch is not None and self.far is None:
+            yield from self._watch.first_catch_up(self.trie)
 
     def may_load(self) -> bool:
         """Whether what lies on this host may be believed: not before the host has heard what it missed."""
-        return self.hosts is None or self.far is not None or self.hosts.has_caught_up(self.trie)
+        return self._watch is None or self.far is not None or self._watch.may_load(self.trie)
 
     def prune_in_passing(self) -> None:
         """The automatic prune, by one process of the host at a time, if it is due and nobody is writing.

@@ -196,8 +196,8 @@ class LiveTable:
         live: Live = entry[LIVE]
         live.used = True
         watched = self._watched
-        if watched is not None and not watched.holds():
-            return False
+        if watched is not None and not (watched.holds() and self._entries.get(live.key) is entry):
+            return False  # a look since the caller took the entry out may have dropped all there was
         if live.ends_s is None:
             entry[UNTIL] = None if watched is None else monotonic() + watched.pause_s
             return True

@@ -33,7 +33,7 @@ from zoocache.engine.hosts import Hosts
 from zoocache.errors import Busy, ConfigError, ServerDown, ServerRefused, StorageError
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
-from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_LISTENER_PID, H_REFUSED
+from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_LISTENER_PID, H_REFUSED
 from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing
 from zoocache.storage.opening import far_store, near_store
 from zoocache.trie import Trie
@@ -274,6 +274,7 @@ class Listener:
 
     def _end(self, sender: threading.Thread) -> None:
         self._is_leaving = True
+        self._trie.segment.words[H_CAUGHT_UP] = 0  # from here on nobody hears
         self._ring()
         sender.join(2 * self._settings.redis_timeout + STEP_S)
         self._close_ear()

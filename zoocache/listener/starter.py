@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from zoocache import clock
 from zoocache.errors import ZooCacheError
-from zoocache.shm.layout import H_LISTENER_MS, H_LISTENER_PID
+from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID
 from zoocache.shm.segment import Orphaned, Segment
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Starter:
             if os.getpid() == 1:
                 self._given = _if_ours(trie.words[H_LISTENER_PID]) or self._given
             return True
+        if not self._failed_ms:
+            trie.words[H_CAUGHT_UP] = 0  # nobody listens, perhaps since long ago: see engine/watch.py
         try:
             self._start_in_turn(trie.segment, clock.up_ms())
             if self._failed_ms:

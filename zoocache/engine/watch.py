@@ -1,0 +1,105 @@
+"""Whether this host hears the others, as one process of it sees that in passing.
+
+    look       about once a second: see to it that there is a listener, and drop what is live if nobody listened for a
+               part of the time since the last look
+    may_load   may what lies on this host (LMDB) be believed: not before all that was missed has been heard
+    is_near    is the host no further behind than `max_bus_lag` allows
+
+`H_CAUGHT_UP` tells whether the host is listened to, or was when a listener last could: one that leaves takes it back,
+and so does whoever finds none. With the server out of reach it stays as it is: the host goes on with what it has, and
+`max_bus_lag` is the bound of that. But for a host that nobody listened to although the server was there, a moment's
+patience brings all it missed; so what is live goes, and is filled again. What is filled from then on the next
+listener's first catch-up reaches, and what was live in processes that did not look meanwhile, too.
+
+What guards what: the words of a Watch are hints of this process, each set by a single store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zoocache import clock
+from zoocache.engine.effects import Pause, Steps
+from zoocache.shm.lock import pauses
+
+if TYPE_CHECKING:
+    from zoocache.engine.hosts import Hosts
+    from zoocache.trie import Trie
+
+WATCH_S = 1.0
+"""How often, in passing, a process looks whether its host's listener lives."""
+
+CATCH_UP_S = 0.5
+"""How long a process waits for what its host missed before it counts what lies there as misses: from its start, and
+from when it finds that nobody listens."""
+
+
+class Watch:
+    """See the head of this file.
+
+    Args:
+        hosts: to hear.
+        ensure: sees that the host of a segment has a listener; whether it has.
+        lost: drops all that is live in this process.
+        bound_ms: `max_bus_lag`; 0 for none.
+
+    Attributes:
+        has_listener: whether the host had one at the last look.
+    """
+
+    __slots__ = ("_bound_ms", "_ensure", "_hosts", "_lost", "_next_s", "_patience_s", "_seen_ms", "_was_heard",
+                 "has_listener")  # fmt: skip
+
+    def __init__(
+        self, hosts: Hosts, ensure: Callable[[Trie], bool], lost: Callable[[], object], bound_ms: int
+    ) -> None:  # fmt: skip
+        self._hosts, self._ensure, self._lost, self._bound_ms = hosts, ensure, lost, bound_ms
+        self._next_s = 0.0
+        self._seen_ms = clock.up_ms()
+        self._patience_s = time.monotonic() + CATCH_UP_S
+        self.has_listener = self._was_heard = False
+
+    @property
+    def pause_s(self) -> float:
+        """How often the live objects ask."""
+        return min(WATCH_S, self._bound_ms / 1000) if self._bound_ms else WATCH_S
+
+    def look(self, trie: Trie) -> bool:
+        """In passing: whether live objects may be believed."""
+        if time.monotonic() >= self._next_s and not self._is_still_heard(trie):
+            return False
+        return self.is_near(trie)
+
+    def _is_still_heard(self, trie: Trie) -> bool:
+        """False, and all that was live is dropped, if the host was listened to since the last look and is not now.
+
+        Threads that come at once all look: one that relied on another's look would believe what that is about to drop.
+        """
+        self.has_listener = self._ensure(trie)
+        now_ms, is_heard = clock.up_ms(), self._hosts.has_caught_up(trie)
+        was_heard = self._was_heard or self._hosts.lag_ms(trie, now_ms) <= now_ms - self._seen_ms
+        self._was_heard, self._seen_ms = is_heard, now_ms
+        is_lost = was_heard and not is_heard
+        if is_lost:
+            self._patience_s = time.monotonic() + CATCH_UP_S
+            self._lost()
+        self._next_s = time.monotonic() + WATCH_S
+        return not is_lost
+
+    def is_near(self, trie: Trie) -> bool:
+        """Whether the host is no further behind the others than was allowed."""
+        return not self._bound_ms or self._hosts.lag_ms(trie, clock.up_ms()) <= self._bound_ms
+
+    def first_catch_up(self, trie: Trie) -> Steps[None]:
+        """Before a load from what lies on this host: wait for what it missed while nobody listened."""
+        for pause_s in pauses():
+            if self._hosts.has_caught_up(trie) or time.monotonic() >= self._patience_s:
+                break
+            self.look(trie)
+            yield Pause(pause_s)
+
+    def may_load(self, trie: Trie) -> bool:
+        """Whether what lies on this host may be believed."""
+        return self._hosts.has_caught_up(trie) and self.is_near(trie)
