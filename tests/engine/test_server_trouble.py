@@ -21,6 +21,8 @@ from zoocache import StorageError, cacheable, configure, runtime
 from zoocache.errors import ConfigError, ServerRefused
 
 TIMEOUT_S = 0.3
+GENEROUS_S = 20.0
+"""Where a slow answer would be an outage, and hide what is looked for."""
 PASSWORD = "s3cr3t-of-the-server"
 
 
@@ -296,7 +298,7 @@ def test_a_refusal_is_told_at_every_call(
     server = servers.start()
     user, mend = refuse(server)
     url = server.url.replace("unix://", f"unix://{user}@")
-    configure(storage_url=url, bus_url=url if has_bus else None, redis_timeout=TIMEOUT_S)
+    configure(storage_url=url, bus_url=url if has_bus else None, redis_timeout=GENEROUS_S)
     truth = Truth()
     changes = [
         lambda: zoocache.invalidate("truth"), lambda: zoocache.invalidate("truth", wait=True), zoocache.clear,
@@ -324,7 +326,7 @@ def test_what_the_server_refuses_is_done_on_this_host(change: Callable[[], None]
     server = servers.start()
     server.ask("ACL", "SETUSER", "ann", "on", f">{PASSWORD}", "~*", "&*", "+@all")
     url = server.url.replace("unix://", f"unix://ann:{PASSWORD}@")
-    configure(storage_url=url, bus_url=url)
+    configure(storage_url=url, bus_url=url, redis_timeout=GENEROUS_S)
     truth = Truth()
     assert 0 == truth.get()
     until(truth.is_shared)
@@ -343,8 +345,9 @@ def test_a_refusal_is_known_to_the_whole_host(servers: Servers, children: Childr
     server = servers.start()
     server.ask("ACL", "SETUSER", "ann", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-publish")
     url = server.url.replace("unix://", f"unix://ann:{PASSWORD}@")
-    configure(storage_url=url, host_id="one")
-    peer = fork_peer(children, env={"ZOOCACHE_STORAGE_URL": url, "ZOOCACHE_HOST_ID": "one", "WORLD": str(tmp_path)})
+    configure(storage_url=url, host_id="one", redis_timeout=GENEROUS_S)
+    env = {"ZOOCACHE_STORAGE_URL": url, "ZOOCACHE_HOST_ID": "one", "ZOOCACHE_REDIS_TIMEOUT": str(GENEROUS_S)}
+    peer = fork_peer(children, env=env | {"WORLD": str(tmp_path)})
     assert 0 == peer.call("thing", "a")
     assert is_refused(lambda: zoocache.invalidate("thing"))
     with pytest.raises(PeerError, match="ServerRefused"):
@@ -354,7 +357,7 @@ def test_a_refusal_is_known_to_the_whole_host(servers: Servers, children: Childr
 def test_who_prefers_an_error_has_it_after_an_invalidation(servers: Servers) -> None:
     """With on_storage_error="raise" a call raises, too, while the server does not know what was invalidated."""
     server = servers.start()
-    configure(storage_url=server.url, redis_timeout=TIMEOUT_S, on_storage_error="raise")
+    configure(storage_url=server.url, redis_timeout=GENEROUS_S, on_storage_error="raise")
     truth = Truth()
     assert 0 == truth.get()
     server.kill()
