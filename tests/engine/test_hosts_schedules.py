@@ -329,7 +329,7 @@ def test_the_schedules_find_one_that_trusts_the_server_too_soon(world: Play, mon
     """A host that takes entries while it has something unsent is found out."""
     monkeypatch.setattr(Hosts, "takes_nothing", lambda *_args: False)
     with pytest.raises(AssertionError, match=r"stale|older"):
-        play_all(world, *QUAKES)
+        play_all(world, *QUAKES, first=190)
 
 
 def test_the_schedules_find_a_late_stamp(world: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,8 +357,8 @@ QUAKES = (Play.lose_outbox, Play.trim, Play.forget, Play.fail_over)
 """After these everything is overtaken, which hides many a fault."""
 
 
-def play_all(world: Play, *without: object) -> None:
-    """Many schedules; what is broken breaks in one of them."""
+def play_all(world: Play, *without: object, first: int = 0) -> None:
+    """Many schedules; what is broken breaks in one of them, and soon if one is known to find it."""
     world.without = without
-    for seed in range(600):
+    for seed in range(first, 600):
         world.play(seed)

@@ -95,9 +95,10 @@ def set_anew(
         itself was overtaken since.
     """
     sight = Sight(attached.numbers.begin())
-    if sight.is_overtaken(paths, n):
+    is_overtaken, is_late = sight.is_overtaken(paths, n), computed and sight.is_overtaken((digest,), n)
+    del sight  # before the write: as long as its transaction is open, LMDB uses none of the pages again that it sees
+    if is_overtaken:
         return 0
-    is_late = computed and sight.is_overtaken((digest,), n)
     key_n = overtake(attached, (digest,), now)
     return 0 if is_late else key_n
 
