@@ -16,8 +16,8 @@ What guards what: the words of a Watch are hints of this process, each set by a 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from zoocache import clock
@@ -58,7 +58,7 @@ class Watch:
         self._hosts, self._ensure, self._lost, self._bound_ms = hosts, ensure, lost, bound_ms
         self._next_s = 0.0
         self._seen_ms = clock.up_ms()
-        self._patience_s = time.monotonic() + CATCH_UP_S
+        self._patience_s = monotonic() + CATCH_UP_S
         self.has_listener = self._was_heard = False
 
     @property
@@ -68,9 +68,9 @@ class Watch:
 
     def look(self, trie: Trie) -> bool:
         """In passing: whether live objects may be believed."""
-        if time.monotonic() >= self._next_s and not self._is_still_heard(trie):
+        if monotonic() >= self._next_s and not self._is_still_heard(trie):
             return False
-        return self.is_near(trie)
+        return not self._bound_ms or self.is_near(trie)
 
     def _is_still_heard(self, trie: Trie) -> bool:
         """False, and all that was live is dropped, if the host was listened to since the last look and is not now.
@@ -83,9 +83,9 @@ class Watch:
         self._was_heard, self._seen_ms = is_heard, now_ms
         is_lost = was_heard and not is_heard
         if is_lost:
-            self._patience_s = time.monotonic() + CATCH_UP_S
+            self._patience_s = monotonic() + CATCH_UP_S
             self._lost()
-        self._next_s = time.monotonic() + WATCH_S
+        self._next_s = monotonic() + WATCH_S
         return not is_lost
 
     def is_near(self, trie: Trie) -> bool:
@@ -95,7 +95,7 @@ class Watch:
     def first_catch_up(self, trie: Trie) -> Steps[None]:
         """Before a load from what lies on this host: wait for what it missed while nobody listened."""
         for pause_s in pauses():
-            if self._hosts.has_caught_up(trie) or time.monotonic() >= self._patience_s:
+            if self._hosts.has_caught_up(trie) or monotonic() >= self._patience_s:
                 break
             self.look(trie)
             yield Pause(pause_s)
