@@ -54,7 +54,9 @@ LISTENER_ROOMS = ("hosts.",)
 
 def births_of(options: Options) -> list[str]:
     """The points of what is made, or opened again, before the fleet begins."""
-    return BIRTH_POINTS + (REOPENING_POINTS if options.storage == "lmdb" else [])
+    # With a bus the listener writes there as well: hearing of the last word of the one that ended it may be that first.
+    is_alone = options.storage == "lmdb" and not options.bus
+    return BIRTH_POINTS + (REOPENING_POINTS if is_alone else [])
 
 
 def points_of(options: Options) -> list[str]:

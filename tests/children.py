@@ -52,6 +52,7 @@ class Child:
         )  # fmt: skip
         self.pid = self.process.pid
         self._unread = b""
+        self._passed_over: list[str] = []
 
     def line(self, deadline_s: float = DEADLINE_S) -> str:
         """The next line of its output, without the newline."""
@@ -76,10 +77,9 @@ class Child:
     def wait(self, deadline_s: float = DEADLINE_S) -> int:
         """Wait until it ends: its exit status, or minus the signal that killed it. Its output is kept for `output`."""
         until = time.monotonic() + deadline_s
-        lines = []
         while (line := self._next_line(until)) is not None:
-            lines.append(line + "\n")
-        self._unread = "".join(lines).encode()
+            self._passed_over.append(line + "\n")
+        self._unread, self._passed_over = "".join(self._passed_over).encode(), []
         try:
             return self.process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -148,7 +148,11 @@ class Child:
         return stat.rpartition(")")[2].split()[0]
 
     def _remains(self) -> str:
-        return f"unread output: {self._unread.decode(errors='replace')!r}\nstandard error:\n{self.errors()}"
+        passed_over = "".join(self._passed_over)
+        return (
+            f"passed over: {passed_over}\nunread output: {self._unread.decode(errors='replace')!r}\n"
+            f"standard error:\n{self.errors()}"
+        )
 
 
 class Children:
