@@ -13,7 +13,8 @@ from zoocache.engine.hearing import Hearing
 from zoocache.engine.hosts import Hosts
 from zoocache.engine.sending import Sending
 
-LATE_S = 1.0
+LATE_S = 3.0
+"""How late the listener sends, which a host whose link was broken must not outlast: it asks again after a second."""
 
 
 def _mute() -> None:

@@ -12,6 +12,9 @@ from tests.children import Children
 from tests.conftest import objects_of
 from tests.forks import Forks
 
+PATIENT_S = 110.0
+"""A mutant is to be caught within a minute; how soon is a matter of chance, and of what else the machine has to do."""
+
 PROGRAM = "import sys; from stress.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -36,7 +39,7 @@ def stress(children: Children, prefix: str, tmp_path: Path) -> Callable[..., End
 
     def run(*arguments: str) -> Ended:
         child = children.code(PROGRAM, *arguments, env={"TMPDIR": str(tmp_path)})
-        status = child.wait()
+        status = child.wait(PATIENT_S)
         assert ([], []) == (objects_of(prefix), list(tmp_path.iterdir())), child.errors()
         return Ended(status, child._unread.decode() + child.errors())
 

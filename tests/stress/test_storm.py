@@ -16,7 +16,7 @@ from tests.stress.judges import who_saw
 Stress = Callable[..., Ended]
 
 SHORT = ("--processes", "3", "--seconds", "1.5", "--slack", "5")
-UNTIL_CAUGHT = ("--processes", "3", "--seconds", "40", "--slack", "5")
+UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])
