@@ -1,6 +1,6 @@
 """Trouble around the cache, as its user meets it: no shared memory, no rights, no room, no descriptors.
 
-What stands elsewhere: tags, keys, results and `deps` that are refused in test_functions.py and test_decorator.py; full
+What stands elsewhere: tags, keys, results and `deps` that are refused in test_functions.py and decorator/; full
 and tiny tables, storages and /dev/shm in promises/test_p08; foreign and broken segments in promises/test_p11; storages
 that fail or vanish in engine/test_core.py.
 """

@@ -1,0 +1,160 @@
+"""What type checkers see of a cached function; values that callers share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from tests.children import ROOT
+from zoocache import (
+    cacheable,
+    invalidate,
+)
+
+# Sharing.
+
+
+def test_in_memory_the_object_itself_is_kept() -> None:
+    """In memory all callers get the object that the function returned, as with `functools.lru_cache`."""
+
+    @cacheable
+    def get() -> list[int]:
+        return [1]
+
+    assert get() is get()
+
+
+# Typing.
+
+SAMPLE = """
+from zoocache import CallInfo, cacheable
+
+@cacheable
+def bare(a: int, *, b: str = "") -> list[int]: ...
+
+@cacheable("api", deps=lambda a: [f"x:{a}"], ttl=1.5)
+def called(a: int) -> str: ...
+
+@cacheable(deps=["x"])
+async def fetch(a: int) -> bytes: ...
+
+class Repository:
+    @cacheable
+    def load(self, key: int) -> float: ...
+
+reveal_type(bare(1, b="x"))
+reveal_type(called(1))
+reveal_type(bare.key_for(1))
+reveal_type(bare.refresh(1, b=""))
+reveal_type(bare.bypass(1))
+reveal_type(called.invalidate_call(1))
+reveal_type(bare.info().hits)
+async def main() -> None:
+    reveal_type(await fetch(1))
+    reveal_type(await fetch.refresh(1))
+reveal_type(Repository().load(1))
+bare("wrong")
+bare(1, 2)
+called()
+called.key_for("wrong")
+fetch.refresh()
+"""
+
+REVEALED = ["list[int]", "str", "str", "list[int]", "list[int]", "bool", "int", "bytes", "bytes", "float"]
+
+
+def test_types_go_through_the_decorator(tmp_path: Path) -> None:
+    """With mypy --strict, parameters and results of a decorated function are known, and each wrong call is found."""
+    sample = tmp_path / "sample.py"
+    sample.write_text(textwrap.dedent(SAMPLE))
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--disable-error-code=empty-body"]
+    command += ["--config-file=", f"--cache-dir={ROOT / '.mypy_cache' / 'sample'}", str(sample)]
+    env = {**os.environ, "MYPYPATH": str(ROOT)}
+    lines = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100).stdout
+    revealed = [line.partition("Revealed type is ")[2].strip('"') for line in lines.splitlines() if "Revealed" in line]
+    wrong = [int(line.split(":")[1]) for line in lines.splitlines() if ": error:" in line]
+    assert REVEALED == [name.replace("builtins.", "") for name in revealed], lines
+    first = SAMPLE.splitlines().index('bare("wrong")') + 1
+    assert list(range(first, first + 5)) == sorted(set(wrong)), lines
+
+
+def test_two_decorations_of_one_function_are_two() -> None:
+    """Other tags or another age make other entries: those of the first are not reached by the tags of the second."""
+    values = ["old"]
+
+    def make(deps: Any, ttl: float | None = None) -> Any:
+        @cacheable(deps=deps, ttl=ttl)
+        def get() -> str:
+            return values[0]
+
+        return get
+
+    made = [make("a"), make("b"), make(lambda: "c"), make(lambda: "d"), make(None), make(None, ttl=60)]
+    assert ["old"] * 6 == [get() for get in made]
+    assert 6 == len({get.key_for() for get in made})
+    values[0] = "new"
+    invalidate("b", "d")
+    assert ["old", "new", "old", "new", "old", "old"] == [get() for get in made]
+
+
+def test_a_closure_is_what_it_holds_at_its_first_call() -> None:
+    """What the function around it sets after the decoration tells two closures apart."""
+
+    def make(final: int) -> Any:
+        held = 0
+
+        @cacheable
+        def get() -> int:
+            return held
+
+        held = final
+        return get
+
+    first, second, third = make(1), make(2), make(2)
+    assert (1, 2, 2) == (first(), second(), third())
+    assert second.key_for() == third.key_for() != first.key_for()
+
+
+def test_a_closure_that_is_set_anew_is_nobody_elses() -> None:
+    """What it computes from then on is not what others with its old contents get."""
+
+    def make() -> tuple[Any, Any]:
+        held = 1
+
+        @cacheable
+        def get(_number: int) -> int:
+            return held
+
+        def set_anew() -> None:
+            nonlocal held
+            held = 2
+
+        return get, set_anew
+
+    (first, move), (second, _) = make(), make()
+    assert (1, 1) == (first(0), second(0))
+    move()
+    assert (2, 1) == (first(1), second(1))
+    assert first.key_for(0) == first.key_for(0) != second.key_for(0)
+
+
+def test_a_function_that_counts_for_itself_is_nobody_elses() -> None:
+    """Closures that set what they hold by `nonlocal` share nothing."""
+
+    def make() -> Any:
+        count = 0
+
+        @cacheable
+        def get(_number: int) -> int:
+            nonlocal count
+            count += 1
+            return count
+
+        return get
+
+    first, second = make(), make()
+    assert (1, 2, 1) == (first(1), first(2), second(2))
