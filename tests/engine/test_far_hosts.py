@@ -36,8 +36,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def peer_on(children: Children, redis_url: str) -> Callable[[str], Peer]:
     """Starts a process on a host that shares its entries with the others."""
-    env = {"ZOOCACHE_STORAGE_URL": redis_url, "ZOOCACHE_BUS_URL": redis_url}
-    return lambda host: fork_peer(children, env=env | {"ZOOCACHE_HOST_ID": host})
+    return lambda host: _start(children, host, redis_url, redis_url)
+
+
+def _start(children: Children, host: str, storage_url: str, bus_url: str) -> Peer:
+    env = {"ZOOCACHE_STORAGE_URL": storage_url, "ZOOCACHE_BUS_URL": bus_url, "ZOOCACHE_HOST_ID": host}
+    return fork_peer(children, env={name: value for name, value in env.items() if value})
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -114,21 +118,13 @@ def test_who_hears_nothing_believes_nothing_for_long(
     assert 2 == deaf.call("thing", "a")
 
 
-STORAGES = ["memory", "lmdb", "redis"]
-
-
-@pytest.fixture(params=STORAGES)
+@pytest.fixture(params=["memory", "lmdb", "redis"])
 def two_hosts(
     request: pytest.FixtureRequest, children: Children, redis_url: str, tmp_path: Path
 ) -> Callable[[str], Peer]:
     """Starts a process on a host, with a bus, and each storage in turn."""
-
-    def start(host: str) -> Peer:
-        urls = {"memory": "", "lmdb": f"lmdb://{tmp_path / host}", "redis": redis_url}
-        env = {"ZOOCACHE_STORAGE_URL": urls[request.param], "ZOOCACHE_BUS_URL": redis_url, "ZOOCACHE_HOST_ID": host}
-        return fork_peer(children, env={name: value for name, value in env.items() if value})
-
-    return start
+    urls = {"memory": lambda _: "", "lmdb": lambda host: f"lmdb://{tmp_path / host}", "redis": lambda _: redis_url}
+    return lambda host: _start(children, host, urls[request.param](host), redis_url)
 
 
 def _listener_of(host: str) -> int:
