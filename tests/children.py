@@ -44,6 +44,8 @@ class Child:
         process: the `Popen` underneath.
     """
 
+    _passed_over: tuple[str, ...] = ()
+
     def __init__(self, arguments: list[str], env: Mapping[str, str], cwd: Path) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads could fill up
         self.process = subprocess.Popen(
@@ -52,7 +54,6 @@ class Child:
         )  # fmt: skip
         self.pid = self.process.pid
         self._unread = b""
-        self._passed_over: list[str] = []
 
     def line(self, deadline_s: float = DEADLINE_S) -> str:
         """The next line of its output, without the newline."""
@@ -78,8 +79,8 @@ class Child:
         """Wait until it ends: its exit status, or minus the signal that killed it. Its output is kept for `output`."""
         until = time.monotonic() + deadline_s
         while (line := self._next_line(until)) is not None:
-            self._passed_over.append(line + "\n")
-        self._unread, self._passed_over = "".join(self._passed_over).encode(), []
+            self._passed_over += (line + "\n",)
+        self._unread, self._passed_over = "".join(self._passed_over).encode(), ()
         try:
             return self.process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.children import Children
 from tests.servers import Server, Servers
@@ -18,6 +19,9 @@ from tests.servers import Server, Servers
 DEV_SHM = Path("/dev/shm")
 WORKERS_PER_CPU = 2
 """With `-n auto`. Half of their time tests wait: for servers, for children, for a time-out that is tested."""
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how long an example takes is a matter of what else the machine has to do
 
 _count = itertools.count()
 

@@ -184,7 +184,7 @@ def test_a_writer_killed_at(point: str, write: Callable[[Trie], None], attach_he
         history.holds(each)
     start = time.monotonic()
     goes_on(other)
-    assert PATIENT_S / 2 > time.monotonic() - start  # nobody waited for the time-out
+    assert PATIENT_S > time.monotonic() - start  # nobody waited for the time-out
     history.holds(trie)
     has_one_token(trie.segment)
 
