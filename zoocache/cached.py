@@ -43,7 +43,12 @@ class Cached(Protocol, Generic[P, R_co]):
         """The full key of a call; `get` and `delete` take it."""
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Compute now, whatever is kept, and keep the result in its place. If the function raises, all stays."""
+        """Compute now, whatever is kept, and keep the result in its place. If the function raises, all stays.
+
+        Raises:
+            Busy, StorageError: what was there could not be replaced, and stays; it is not for `on_storage_error`, since
+                whoever refreshes must know.
+        """
 
     def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function itself; the cache is neither read nor written."""

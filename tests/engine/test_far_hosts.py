@@ -13,6 +13,7 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S, Children
+from tests.listener.conftest import keeper_of
 from tests.peers import Peer, PeerError, fork_peer
 from tests.promises import world
 from tests.proxy import Proxy
@@ -138,6 +139,52 @@ def _listener_of(host: str) -> int:
         segment.leave()
 
 
+def _end_listener(pid: int, number: int = signal.SIGKILL) -> None:
+    """And its keeper first, which would begin another."""
+    keeper = keeper_of(pid)
+    for each in (keeper, pid):
+        os.kill(each, number)
+    until(lambda: not any(Path(f"/proc/{each}").exists() for each in (keeper, pid)))
+
+
+def test_what_is_said_when_nobody_listens_is_sent(two_hosts: Callable[[str], Peer]) -> None:
+    """Who invalidates a moment after the listener and its keeper were killed, and is idle from then on, has told the
+    other hosts all the same."""
+    ann, bob = two_hosts("one"), two_hosts("two")
+    assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
+    _listener_of("two")
+    pid = _listener_of("one")
+    ann.call("zoocache.invalidate", "other")
+    _end_listener(pid)
+    world.change("a", 1)
+    ann.call("zoocache.invalidate", "thing:a")
+    until(lambda: 1 == bob.call("thing", "a"))
+
+
+@pytest.mark.parametrize("storage", ["memory", "lmdb", "redis"])
+def test_what_is_unsent_when_the_last_one_leaves_is_sent(
+    storage: str, children: Children, servers: Servers, tmp_path: Path
+) -> None:
+    """Who invalidated while the network was cut, and ends after the listener and its keeper were killed, leaves
+    somebody behind who sends it."""
+    server = servers.start()
+    proxy = Proxy(children, server.path)
+    urls = {"memory": ("", ""), "lmdb": (f"lmdb://{tmp_path / 'one'}", f"lmdb://{tmp_path / 'two'}")}
+    ann_url, bob_url = urls.get(storage, (proxy.url, server.url))
+    ann = _start(children, "one", ann_url, proxy.url)
+    bob = _start(children, "two", bob_url, server.url)
+    assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
+    _listener_of("two")
+    pid = _listener_of("one")
+    proxy.drop()
+    world.change("a", 1)
+    ann.call("zoocache.invalidate", "thing:a")
+    _end_listener(pid)
+    ann.end()
+    proxy.heal()
+    until(lambda: 1 == bob.call("thing", "a"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_listener_of_an_idle_host_is_killed(number: int, two_hosts: Callable[[str], Peer]) -> None:
     """What a host missed while nobody there used the cache, and nobody heard, is not served: neither by who held it nor
@@ -147,8 +194,7 @@ def test_the_listener_of_an_idle_host_is_killed(number: int, two_hosts: Callable
     _listener_of("one")
     pid = _listener_of("two")
     assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
-    os.kill(pid, number)
-    until(lambda: not Path(f"/proc/{pid}").exists())
+    _end_listener(pid, number)
     world.change("a", 1)
     ann.call("zoocache.invalidate", "thing:a", wait=True)
     time.sleep(2 * WATCH_S)  # it is idle: no process there looks whether it is listened to

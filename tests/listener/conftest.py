@@ -42,6 +42,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def keeper_of(pid: int) -> int:
+    """The process that waits for a listener."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 class Used:
     """A host as a user's process sees it: it tells, and looks whether there is a listener.
 

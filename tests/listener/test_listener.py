@@ -16,7 +16,7 @@ import pytest
 from tests.children import DEADLINE_S, ROOT, Children
 from tests.conftest import objects_of
 from tests.forks import Forks
-from tests.listener.conftest import Used, is_alive, until
+from tests.listener.conftest import Used, is_alive, keeper_of, until
 from tests.proxy import Proxy
 from tests.servers import Servers
 from zoocache import clock, deps
@@ -126,7 +126,7 @@ def test_it_holds_nothing_of_the_one_who_started_it(used: MakeUsed, tmp_path: Pa
     assert not any(name.startswith("pipe:") for name in opened)
     assert os.devnull in opened
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
-    assert pid == os.getsid(pid)
+    assert keeper_of(pid) == os.getsid(pid) != os.getsid(0)
     told = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
     assert b"sesame" not in told
     assert b"ZOOCACHE_" not in told
@@ -153,7 +153,7 @@ def start_without_streams(url: str) -> None:
 
 def test_pipes_are_not_kept_open(used: MakeUsed, prefix: str, redis_url: str) -> None:
     """`subprocess.run` with captured output returns when the program ends, not when its listener does."""
-    used("other")
+    used(None)  # somebody stays on that host, and so does the listener
     code = (
         "import sys; from tests.listener.conftest import Used; from zoocache.config import Settings\n"
         "one = Used(Settings(prefix=sys.argv[1], bus_url=sys.argv[2])); one.listened(); print(one.pid); one.leave()"
@@ -237,6 +237,40 @@ def test_a_signal_ends_it(number: int, used: MakeUsed) -> None:
     until(lambda: not is_alive(pid))
     assert 0 == one.trie.words[H_LISTENER_PID]
     until(lambda: one.listened() != pid)
+
+
+def test_it_is_killed_where_nobody_looks(used: MakeUsed) -> None:
+    """Another one comes although nobody on the host uses the cache: what stands in the outbox is sent."""
+    one, other = used("one"), used("other")
+    pid = one.listened()
+    other.listened()
+    since = other.seq()
+    os.kill(pid, signal.SIGKILL)
+    one.tell("a")
+    until(lambda: one.pid not in {0, pid})
+    until(lambda: other.stale(since, "a"))
+
+
+def test_its_keeper_is_killed(used: MakeUsed) -> None:
+    """It goes on; if it is killed too, the next who looks starts another."""
+    one = used()
+    pid = one.listened()
+    os.kill(keeper_of(pid), signal.SIGKILL)
+    until(lambda: keeper_of(pid) == 1)
+    assert (True, pid) == (one.ensure(), one.pid)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_alive(pid))
+    until(lambda: one.listened() != pid)
+
+
+def test_its_keeper_passes_a_signal_on(used: MakeUsed) -> None:
+    """SIGTERM to the keeper ends both in order."""
+    one = used()
+    pid = one.listened()
+    keeper = keeper_of(pid)
+    os.kill(keeper, signal.SIGTERM)
+    until(lambda: not is_alive(pid) and not is_alive(keeper))
+    assert 0 == one.trie.words[H_LISTENER_PID]
 
 
 def test_the_segment_is_removed_under_it(used: MakeUsed) -> None:

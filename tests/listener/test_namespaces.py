@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.forks import Forks
-from tests.listener.conftest import Used, is_alive, until
+from tests.listener.conftest import Used, is_alive, keeper_of, until
 from tests.shm import namespaces
 from zoocache.config import Settings
 
@@ -52,7 +52,8 @@ def test_two_hosts(prefix: str, redis_url: str, tmp_path: Path) -> None:
 
 
 def test_the_first_process_of_a_container(prefix: str, redis_url: str) -> None:
-    """Who is process 1 is given every orphan: a listener that has ended is reaped there, and no zombie stays."""
+    """Who is process 1 is given every orphan: a listener and its keeper that have ended are reaped there, and no zombie
+    stays."""
     forks = Forks()
 
     def work() -> None:
@@ -60,10 +61,13 @@ def test_the_first_process_of_a_container(prefix: str, redis_url: str) -> None:
         one = Used(Settings(prefix=prefix, bus_url=redis_url))
         pid = one.listened()
         assert one.ensure()
-        os.kill(pid, signal.SIGKILL)
+        keeper = keeper_of(pid)
+        assert 1 < keeper
+        for each in (keeper, pid):
+            os.kill(each, signal.SIGKILL)
         until(lambda: not one.trie.segment.has_listener())
         until(lambda: one.listened() != pid)
-        until(lambda: one.ensure() and not Path(f"/proc/{pid}").exists())
+        until(lambda: one.ensure() and not any(Path(f"/proc/{each}").exists() for each in (keeper, pid)))
         one.leave()
         os.kill(one.pid, signal.SIGTERM)
 

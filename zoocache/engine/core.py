@@ -164,6 +164,11 @@ class Engine:
         """In passing: does the host's listener live, and may live objects be believed."""
         return self._watch is None or self._watch.look(self.trie)
 
+    def see_to_sending(self) -> None:
+        """After something was left to the host's listener: is there one."""
+        if self._watch is not None:
+            self._watch.see_to_sending(self.trie)
+
     def _drop_lives(self) -> None:
         self.lives.clear()
 
@@ -324,6 +329,8 @@ class Engine:
         """Write out what is pending and let go."""
         self.lives.close()
         self.touches.flush_if_any()
+        if self.hosts is not None and not self.trie.segment.outbox.is_empty():
+            self.see_to_sending()
         for part in (self.store, self.hosts):
             if part is not None:
                 self.guarded(part.close)

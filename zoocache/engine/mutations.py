@@ -52,7 +52,6 @@ def invalidate(engine: Engine, tags: Sequence[str]) -> None:
     wall_ms = clock.wall_ms()
     hosts = engine.hosts
     if hosts is not None:
-        engine.watch()  # who does nothing else must see to it, too, that there is somebody to send it
         _leave_word(engine, hosts, lambda trie: hosts.message(trie, tags=tags), targets, wall_ms)
     else:
         try:
@@ -109,7 +108,6 @@ def tell(
         Busy: it could not be done.
         ServerRefused: it is done here, but the server refuses to hear of it; as soon as it does not, it is sent.
     """
-    engine.watch()  # as in `invalidate`
     wall_ms = clock.wall_ms()
     if not hosts.through:
         return (yield from patiently(lambda: _leave_word(engine, hosts, said, targets, wall_ms)))
@@ -119,7 +117,10 @@ def tell(
         left = yield from patiently(lambda: _finish(engine, hosts, trie, place, said, begun, targets, wall_ms, sent))
     except BaseException:
         hosts.abandon(trie, place)  # the listener does the rest, as it would for a caller that was killed
+        engine.see_to_sending()
         raise
+    if sent is None:
+        engine.see_to_sending()
     if refusal is not None:
         hosts.note_refusal(left[0])
         raise ServerRefused(f"{refusal}. It is done on this host, and waits in its outbox") from refusal
@@ -131,6 +132,7 @@ def _leave_word(
 ) -> tuple[Trie, int]:
     """`tell`, where the listener sends it: what that was refused, the caller is told."""
     left = engine.on_segment(lambda trie: (trie, hosts.tell(trie, said(trie), targets, wall_ms)))
+    engine.see_to_sending()
     hosts.insist(left[0])
     return left
 

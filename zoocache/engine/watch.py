@@ -1,9 +1,10 @@
 """Whether this host hears the others, as one process of it sees that in passing.
 
-    look       about once a second: see to it that there is a listener, and drop what is live if nobody listened for a
-               part of the time since the last look
-    may_load   may what lies on this host (LMDB) be believed: not before all that was missed has been heard
-    is_near    is the host no further behind than `max_bus_lag` allows
+    look             about once a second: see to it that there is a listener, and drop what is live if nobody listened
+                     for a part of the time since the last look
+    see_to_sending   something was left to the listener: is there one at this moment
+    may_load         may what lies on this host (LMDB) be believed: not before all that was missed has been heard
+    is_near          is the host no further behind than `max_bus_lag` allows
 
 `H_CAUGHT_UP` tells whether the host is listened to, or was when a listener last could: one that leaves takes it back,
 and so does whoever finds none. With the server out of reach it stays as it is: the host goes on with what it has, and
@@ -87,6 +88,12 @@ class Watch:
             self._lost()
         self._next_s = monotonic() + WATCH_S
         return not is_lost
+
+    def see_to_sending(self, trie: Trie) -> None:
+        """Something was left to the listener: there must be one now, and not a second ago. The caller may be idle, or
+        gone, from here on."""
+        if not trie.segment.has_listener():
+            self._is_still_heard(trie)
 
     def is_near(self, trie: Trie) -> bool:
         """Whether the host is no further behind the others than was allowed."""

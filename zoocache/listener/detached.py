@@ -4,6 +4,10 @@ It begins as a child of that process, in the middle of anything. So before it im
 inherited, forks, and lets the first half end at once, for its parent to reap. The second half belongs to nobody: it has
 a session of its own, so no signal of that process's terminal reaches it, and holds no pipe that somebody waits on.
 
+That half is the **keeper**: it does nothing but wait for its child, the listener, and begins another if that is killed.
+For whoever uses the cache finds a dead listener, but on a host where nobody does, what stands in the outbox would wait
+for ever. The keeper imports nothing of ours, so it is small; if it is the one that is killed, the listener goes on.
+
 The import path is the parent's: it finds zoocache and what that needs in the same places, whatever they are (a venv,
 PYTHONPATH, an editable install).
 """
@@ -12,7 +16,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
+from types import FrameType
+
+PAUSE_S = 1.0
+"""A listener that was killed is followed at once, but not more often than this."""
 
 
 def close_inherited() -> None:
@@ -45,11 +55,42 @@ def read_all() -> bytes:
     return data
 
 
+def stay_in_child() -> None:
+    """Come back in a child, and in another one each time that one is killed; end with the one that ends by itself."""
+    child, is_told = 0, False
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        nonlocal is_told
+        is_told = True
+        if child:
+            os.kill(child, number)
+
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(kind, pass_on) for kind in kinds]
+    while not is_told:
+        began_s = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_BLOCK, kinds)  # nobody is told between the fork and its being noted
+        child = os.fork()
+        if not child:
+            for kind, handler in zip(kinds, before, strict=True):
+                signal.signal(kind, handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, kinds)
+            return
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, kinds)
+        was_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        child = 0
+        if not was_killed:
+            break
+        time.sleep(max(0.0, began_s + PAUSE_S - time.monotonic()))
+    os._exit(0)
+
+
 def main() -> None:
     """See the head of this file."""
     close_inherited()
     detach()
     said = json.loads(read_all())
+    stay_in_child()
     sys.path[:] = said["path"]
     from zoocache.listener.process import run_detached
 

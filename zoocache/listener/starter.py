@@ -7,8 +7,8 @@ is reaped in passing.
 Where none can be started (an embedded interpreter, a frozen program, a sandbox), one warning says so, and this process
 sends and hears in passing, about once a second. Now and then it tries again.
 
-The listener is nobody's child, unless this process is the first of its container (process 1): then the system makes it
-ours, and it is reaped in passing too, once it has ended.
+The listener's keeper is nobody's child, unless this process is the first of its container (process 1): then the system
+makes it ours, and it is reaped in passing too, once it has ended.
 
 What guards what: the words of a Starter are hints of this process; two threads that start at once are harmless, for one
 of the listeners finds the lock taken and leaves. A forked child has none of its parent's children to reap.
@@ -70,7 +70,7 @@ class Starter:
         self._settings = settings
         self._hosts = hosts
         self._child = 0
-        self._given = 0  # a listener that the system has made a child of this process
+        self._given: set[int] = set()  # listeners and keepers that the system may make children of this process
         self._owner = os.getpid()
         self._started_ms = 0
         self._failed_ms = 0
@@ -86,7 +86,7 @@ class Starter:
         if trie.segment.has_listener():
             self._started_ms = self._failed_ms = 0
             if os.getpid() == 1:
-                self._given = _if_ours(trie.words[H_LISTENER_PID]) or self._given
+                self._given |= _ours(trie.words[H_LISTENER_PID])
             return True
         if not self._failed_ms:
             trie.words[H_CAUGHT_UP] = 0  # nobody listens, perhaps since long ago: see engine/watch.py
@@ -126,7 +126,10 @@ class Starter:
             )  # fmt: skip
 
     def _reap(self) -> None:
-        self._child, self._given = self._left_of(self._child), self._left_of(self._given)
+        self._child = self._left_of(self._child)
+        if self._given:
+            # One that is still somebody else's child becomes ours once that one has ended, too.
+            self._given = {pid for pid in self._given if self._left_of(pid) or os.path.exists(f"/proc/{pid}")}
 
     def _left_of(self, child: int) -> int:
         """A child of this process, if it has not ended."""
@@ -146,12 +149,20 @@ class Starter:
             log.debug("zoocache: nothing was sent or heard in passing: %s", error)
 
 
-def _if_ours(pid: int) -> int:
-    """The process, if it is a listener that was started here: another process may have that number here, if the
-    listener is of another container."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return pid if PROGRAM.encode() in file.read().split(b"\0") else 0
-    return 0
+def _ours(pid: int) -> set[int]:
+    """A listener and its keeper, if they were started here: another process may have that number here, if the listener
+    is of another container."""
+    with contextlib.suppress(OSError, ValueError):
+        if _runs_program(pid):
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+            return {pid, parent} if parent > 1 and _runs_program(parent) else {pid}
+    return set()
+
+
+def _runs_program(pid: int) -> bool:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return PROGRAM.encode() in file.read().split(b"\0")
 
 
 def _take_turn(segment: Segment, now_ms: int) -> bool:

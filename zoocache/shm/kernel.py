@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterator
 
 _FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid on 64-bit Linux
+_UNLOCKED = struct.pack("h", fcntl.F_UNLCK)  # what an answer begins with where nobody holds the byte
+_asking: dict[int, bytes] = {}  # byte -> the question who holds it, which invalidations ask again and again
 
 
 class Description:
@@ -55,9 +57,10 @@ def release(fd: int, byte: int) -> None:
 
 def is_held(fd: int, byte: int) -> bool:
     """Whether a description other than `fd`'s holds the byte, in either way."""
-    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request)
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    request = _asking.get(byte)
+    if request is None:
+        request = _asking[byte] = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    return not fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request).startswith(_UNLOCKED)
 
 
 def reopen(fd: int) -> int:
