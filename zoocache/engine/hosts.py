@@ -176,6 +176,12 @@ class Hosts:
                 "invalidated is done on this host, and waits in its outbox; other hosts are not told"
             )
 
+    def why_deaf(self, trie: Trie) -> str:
+        """Why nothing is heard, as far as that is known here."""
+        if trie.words[H_REFUSED]:
+            return f"{self.bus} refuses user or password of the URL, or what a cache must do there"
+        return f"{self.bus} is out of reach of the listener; as soon as it is not, what was missed is heard"
+
     def insist_all_is_told(self, trie: Trie) -> None:
         """Raise if nothing in the server may be believed; see `takes_nothing`.
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from zoocache import clock
 from zoocache.engine.effects import Pause, Steps
+from zoocache.log import log
 from zoocache.shm.lock import pauses
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ WATCH_S = 1.0
 CATCH_UP_S = 0.5
 """How long a process waits for what its host missed before it counts what lies there as misses: from its start, and
 from when it finds that nobody listens."""
+
+SILENT_MS = 5000
+"""A host that has heard nothing for so long, and still nothing as long after that was seen, is told of in the log."""
+
+_TOLD = -1
 
 
 class Watch:
@@ -50,8 +56,8 @@ class Watch:
         has_listener: whether the host had one at the last look.
     """
 
-    __slots__ = ("_bound_ms", "_ensure", "_hosts", "_lost", "_next_s", "_patience_s", "_seen_ms", "_was_heard",
-                 "has_listener")  # fmt: skip
+    __slots__ = ("_bound_ms", "_deaf_ms", "_ensure", "_hosts", "_lost", "_next_s", "_patience_s", "_seen_ms",
+                 "_was_heard", "has_listener")  # fmt: skip
 
     def __init__(
         self, hosts: Hosts, ensure: Callable[[Trie], bool], lost: Callable[[], object], bound_ms: int
@@ -59,6 +65,7 @@ class Watch:
         self._hosts, self._ensure, self._lost, self._bound_ms = hosts, ensure, lost, bound_ms
         self._next_s = 0.0
         self._seen_ms = clock.up_ms()
+        self._deaf_ms = 0  # when silence was first seen; 0: it was not, _TOLD: the log has it
         self._patience_s = monotonic() + CATCH_UP_S
         self.has_listener = self._was_heard = False
 
@@ -80,14 +87,26 @@ class Watch:
         """
         self.has_listener = self._ensure(trie)
         now_ms, is_heard = clock.up_ms(), self._hosts.has_caught_up(trie)
-        was_heard = self._was_heard or self._hosts.lag_ms(trie, now_ms) <= now_ms - self._seen_ms
+        lag_ms = self._hosts.lag_ms(trie, now_ms)
+        was_heard = self._was_heard or lag_ms <= now_ms - self._seen_ms
         self._was_heard, self._seen_ms = is_heard, now_ms
         is_lost = was_heard and not is_heard
         if is_lost:
             self._patience_s = monotonic() + CATCH_UP_S
             self._lost()
         self._next_s = monotonic() + WATCH_S
+        self._tell_of_silence(trie, now_ms, lag_ms)
         return not is_lost
+
+    def _tell_of_silence(self, trie: Trie, now_ms: int, lag_ms: int) -> None:
+        """Once for each time that the host hears nothing. The listener knows why, but has no log that anybody reads."""
+        if lag_ms < SILENT_MS:
+            self._deaf_ms = 0
+        elif not self._deaf_ms:
+            self._deaf_ms = now_ms
+        elif self._deaf_ms != _TOLD and now_ms - self._deaf_ms >= SILENT_MS:
+            self._deaf_ms = _TOLD
+            log.warning("zoocache: this host hears nothing of what others invalidate: %s", self._hosts.why_deaf(trie))
 
     def see_to_sending(self, trie: Trie) -> None:
         """Something was left to the listener: there must be one now, and not a second ago. The caller may be idle, or

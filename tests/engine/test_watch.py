@@ -1,0 +1,67 @@
+"""Whether a host hears the others, as a process of it sees that; what follows from it stands in test_far_hosts.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.children import DEADLINE_S
+from tests.servers import Servers
+from zoocache import cacheable, configure
+from zoocache.engine import watch
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says of silence."""
+    return [record.getMessage() for record in caplog.records if "hears nothing" in record.getMessage()]
+
+
+def call_until(condition: Callable[[], object]) -> None:
+    """Use the cache until it holds."""
+    get, end_s = cacheable(lambda: 1), time.monotonic() + DEADLINE_S
+    while not condition():
+        assert 1 == get()
+        assert time.monotonic() < end_s, "it never came to that"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("trouble", ["out of reach", "refuses user or password"])
+def test_a_host_that_hears_nothing_says_so(
+    trouble: str, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who only reads is warned too, once, by name and without a secret, of a bus that is not there or refuses."""
+    monkeypatch.setattr(watch, "SILENT_MS", 2000)  # the listener is up by then, and has been refused
+    monkeypatch.setattr(watch, "WATCH_S", 0.05)
+    url = f"unix://{tmp_path / 'nobody'}"
+    if trouble != "out of reach":
+        server = servers.start("--requirepass", "right")
+        url = server.url.replace("unix://", "unix://:sesame@")
+    configure(bus_url=url)
+    call_until(lambda: told(caplog))
+    end_s = time.monotonic() + 1
+    call_until(lambda: time.monotonic() > end_s)
+    (message,) = told(caplog)
+    assert trouble in message
+    assert "sesame" not in caplog.text
+
+
+def test_a_host_that_hears_is_silent(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing is wrong nothing is said; and a second silence is told of again."""
+    monkeypatch.setattr(watch, "WATCH_S", 0.05)
+    server = servers.start()
+    configure(bus_url=server.url, max_bus_lag=0.2)
+    end_s = time.monotonic() + 1
+    call_until(lambda: time.monotonic() > end_s)
+    assert [] == told(caplog)
+    monkeypatch.setattr(watch, "SILENT_MS", 1000)
+    for count in (1, 2):
+        server.freeze()
+        call_until(lambda: len(told(caplog)) == count)  # noqa: B023
+        server.thaw()
+        end_s = time.monotonic() + 2
+        call_until(lambda: time.monotonic() > end_s)  # noqa: B023
