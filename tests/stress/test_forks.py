@@ -14,7 +14,7 @@ from tests.stress.conftest import Ended
 
 Stress = Callable[..., Ended]
 
-SHORT = ("--processes", "2", "--seconds", "2", "--slack", "5")
+SHORT = ("--processes", "2", "--seconds", "4", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
 
 

@@ -15,7 +15,7 @@ from zoocache.shm import points
 
 Stress = Callable[..., Ended]
 
-SHORT = ("--processes", "3", "--seconds", "2.5", "--slack", "5")
+SHORT = ("--processes", "3", "--seconds", "4", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "4", "--seconds", "60", "--slack", "1")
 
 

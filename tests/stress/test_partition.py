@@ -12,7 +12,7 @@ from tests.stress.judges import who_saw
 
 Stress = Callable[..., Ended]
 
-SHORT = ("--hosts", "2", "--processes", "1", "--seconds", "1.5", "--slack", "5")
+SHORT = ("--hosts", "2", "--processes", "1", "--seconds", "3", "--slack", "5")
 UNTIL_CAUGHT = ("--hosts", "2", "--processes", "2", "--seconds", "60", "--slack", "5")
 
 

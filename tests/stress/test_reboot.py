@@ -17,7 +17,7 @@ from zoocache import clock
 
 Stress = Callable[..., Ended]
 
-SHORT = ("--processes", "2", "--seconds", "3", "--slack", "5")
+SHORT = ("--processes", "2", "--seconds", "10", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
 
 

@@ -21,7 +21,7 @@ WHOLE_S = 100.0
 @pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("redis", "--bus")], ids="".join)
 def test_soak_holds(mixture: tuple[str, ...], stress: Stress) -> None:
     """Too short to judge growth, which it says; bounds and storm's promises are kept."""
-    ended = stress("soak", "--seed", "1", "--processes", "2", "--seconds", "1.5", "--slack", "5", "--storage", *mixture)
+    ended = stress("soak", "--seed", "1", "--processes", "2", "--seconds", "3", "--slack", "5", "--storage", *mixture)
     assert 0 == ended.status, ended.said
     assert "too short to judge growth" in ended.said
     assert "soak: every promise held (seed 1)" in ended.said

@@ -10,12 +10,13 @@ import pytest
 
 from tests.children import Children
 from tests.conftest import objects_of
+from tests.crowd import until
 from tests.stress.conftest import PROGRAM, Ended
 from tests.stress.judges import who_saw
 
 Stress = Callable[..., Ended]
 
-SHORT = ("--processes", "3", "--seconds", "1.5", "--slack", "5")
+SHORT = ("--processes", "3", "--seconds", "3", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
 
 
@@ -41,7 +42,7 @@ def test_an_interrupted_run_leaves_nothing_behind(children: Children, prefix: st
     """SIGTERM in the middle: the fleet is killed, and segment, semaphore and files are removed."""
     child = children.code(PROGRAM, "storm", "--seconds", "60", env={"TMPDIR": str(tmp_path)})
     child.wait_for("  ")
-    assert objects_of(prefix)
+    until(lambda: objects_of(prefix))
     child.process.terminate()
     assert 130 == child.wait()
     assert ([], []) == (objects_of(prefix), list(tmp_path.iterdir()))
