@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -21,12 +22,16 @@ import zoocache
 from stress import mutants, summary
 from stress.board import C_FAILED, C_HALT, C_STOPPED_NS, L_SINCE_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board, Shape
 from stress.events import Ring
+from zoocache.errors import SegmentError
 from zoocache.shm import segment
 from zoocache.shm.layout import MIN_SIZE
 
 MAP_SIZE = 64 * 1024 * 1024
 SERVER_TIMEOUT_S = 5.0
 """Of a question to a server that is well, on a machine that may be slow."""
+GONE_S, GONE_TICK_S = 15.0, 0.02
+"""How long the killed may take to be gone, and how often that is looked at."""
+
 LOG = "log"
 LOG_LINES = 20
 
@@ -169,9 +174,21 @@ class Run:
     def remove(self) -> None:
         """Remove the segment, the semaphore and all files."""
         try:
-            segment.destroy(self.prefix)
+            self._destroy(time.monotonic() + GONE_S)
         finally:
             shutil.rmtree(self.directory)
+
+    def _destroy(self, until_s: float) -> None:
+        """Who was killed lets go of its memory first, and of its descriptors, and the locks on them, a moment later."""
+        while True:
+            try:
+                segment.destroy(self.prefix)
+            except SegmentError as error:  # noqa: PERF203  # it is what the loop is for
+                if error.errno != errno.EBUSY or time.monotonic() > until_s:
+                    raise
+                time.sleep(GONE_TICK_S)
+            else:
+                return
 
 
 def _new_directory() -> Path:

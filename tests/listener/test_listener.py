@@ -319,10 +319,11 @@ def test_signals_are_given_back(prefix: str, redis_url: str) -> None:
 
 
 def test_it_is_killed(used: MakeUsed) -> None:
-    """A killed listener is replaced by the next who looks, and nothing is lost in between."""
+    """One that was killed with its keeper is replaced by the next who looks, and nothing is lost in between."""
     one, other = used("one"), used("other")
     pid = one.listened()
     other.listened()
+    os.kill(keeper_of(pid), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     until(lambda: not is_alive(pid))
     since = other.seq()
@@ -336,6 +337,7 @@ def test_it_is_killed_while_others_speak(used: MakeUsed) -> None:
     one, other = used("one"), used("other")
     one.listened()
     pid = other.listened()
+    os.kill(keeper_of(pid), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     until(lambda: not is_alive(pid))
     since = other.seq()
@@ -624,12 +626,13 @@ def test_in_the_foreground(used: MakeUsed, children: Children, redis_url: str) -
 
 
 def test_it_waits_for_its_turn(used: MakeUsed, children: Children, redis_url: str) -> None:
-    """Where another listens it waits, and takes its place when that dies."""
+    """Where another listens it waits, and takes its place when that dies, and its keeper."""
     one = used(None)
     pid = one.listened()
     child = children.call(run_in_front, redis_url)
     child.wait_for("up")
     assert one.ensure()
+    os.kill(keeper_of(pid), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     until(lambda: one.pid == child.pid)
     child.process.send_signal(signal.SIGINT)
