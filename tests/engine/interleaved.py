@@ -197,6 +197,7 @@ class World:
             self._advance(call, lambda: call.steps.send(value))
 
     def _advance(self, call: Simulated, go_on: Callable[[], Effect]) -> None:
+        call.effect = None  # a function that ran is over: who comes at a point behind the end of its flight may compute
         try:
             call.effect = call.context.run(go_on)
         except StopIteration as stop:
