@@ -111,6 +111,7 @@ def tell(
     wall_ms = clock.wall_ms()
     if not hosts.through:
         return (yield from patiently(lambda: _leave_word(engine, hosts, said, targets, wall_ms)))
+    engine.watch()  # should the caller be killed in the middle, the listener does the rest, so there must be one
     trie, begun, place = yield from patiently(lambda: engine.on_segment(lambda trie: _begin(hosts, trie, said(trie))))
     try:
         sent, refusal = yield from _send(engine, hosts, begun, paths, hosts.known(trie))
