@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.children import Children
+from tests.children import DEADLINE_S, Children
 from tests.servers import Server, Servers
 
 DEV_SHM = Path("/dev/shm")
@@ -114,8 +114,13 @@ def shared_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def redis_url(shared_server: Server) -> str:
-    """Its URL. A test is alone there under its own `prefix`."""
+def redis_url(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Its URL. A test is alone there under its own `prefix`.
+
+    Nobody stops this server, and to wait for a processor is no outage: here and in every child an answer may take as
+    long as a test. Outages have servers of their own.
+    """
+    monkeypatch.setenv("ZOOCACHE_REDIS_TIMEOUT", str(DEADLINE_S))
     return shared_server.url
 
 

@@ -37,6 +37,11 @@ CATCH_UP_S = 0.5
 """How long a process waits for what its host missed before it counts what lies there as misses: from its start, and
 from when it finds that nobody listens."""
 
+SERVED_S = 0.001
+"""For so long a listener that was found counts as there, for those who leave something to it: a burst of invalidations
+does not ask the kernel each time. Its keeper follows it up within that, and longer; what is left is a host whose
+listener and keeper are both killed and that is idle from then on, which a look could precede as well."""
+
 SILENT_MS = 5000
 """A host that has heard nothing for so long, and still nothing as long after that was seen, is told of in the log."""
 
@@ -57,7 +62,7 @@ class Watch:
     """
 
     __slots__ = ("_bound_ms", "_deaf_ms", "_ensure", "_hosts", "_lost", "_next_s", "_patience_s", "_seen_ms",
-                 "_was_heard", "has_listener")  # fmt: skip
+                 "_served", "_was_heard", "has_listener")  # fmt: skip
 
     def __init__(
         self, hosts: Hosts, ensure: Callable[[Trie], bool], lost: Callable[[], object], bound_ms: int
@@ -67,6 +72,7 @@ class Watch:
         self._seen_ms = clock.up_ms()
         self._deaf_ms = 0  # when silence was first seen; 0: it was not, _TOLD: the log has it
         self._patience_s = monotonic() + CATCH_UP_S
+        self._served = 0, 0.0  # the segment that had a listener, and until when that is believed
         self.has_listener = self._was_heard = False
 
     @property
@@ -111,7 +117,13 @@ class Watch:
     def see_to_sending(self, trie: Trie) -> None:
         """Something was left to the listener: there must be one now, and not a second ago. The caller may be idle, or
         gone, from here on."""
-        if not trie.segment.has_listener():
+        segment, now_s = trie.segment, monotonic()
+        served, until_s = self._served
+        if now_s < until_s and served == segment.incarnation:
+            return
+        if segment.has_listener():
+            self._served = segment.incarnation, now_s + SERVED_S
+        else:
             self._is_still_heard(trie)
 
     def is_near(self, trie: Trie) -> bool:

@@ -135,11 +135,12 @@ class Outbox:
         """Add a record that is BEGUN; where there is no room for it, it is lost with all the others."""
         words, length = self._words, len(payload)
         size = (_HEAD_BYTES + length + WORD - 1) & -WORD
-        start, lost = words[H_OUT_HEAD], words[H_OUT_CLEAR_TO]
-        if words[H_OUT_TAIL] > start:
+        start, tail, lost = words[H_OUT_HEAD], words[H_OUT_TAIL], words[H_OUT_CLEAR_TO]
+        if tail > start:
             raise Unsound("the tail is above the head: what is appended would never be told")
-        start = max(start, lost)
-        if start + size - max(words[H_OUT_TAIL], lost) > self._capacity:
+        if lost > tail:  # (written out, for `max` twice would be a twentieth of an invalidation)
+            start, tail = max(start, lost), lost
+        if start + size - tail > self._capacity:
             start = self.lose()
             if size > self._capacity:
                 return Place(NOWHERE, start)
