@@ -315,6 +315,24 @@ def test_the_environment_gives_settings(
     assert "ZOOCACHE_DEFAULT_TTL" in one_line(run("invalidate", "org:1").errors)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_listener_ends_in_order_while_it_is_being_loaded(children: Children, redis_url: str, number: int) -> None:
+    """A supervisor who ends it in its first moments sees status 0, as later."""
+    text = "import sys; from zoocache.cli import main; sys.argv[1:] = ['listen', '--bus-url', sys.argv[1]]; main()"
+    child = children.code(text, redis_url)
+    until_s = time.monotonic() + DEADLINE_S
+    while signal.SIGTERM not in caught(child.pid):  # set last; the interpreter has one for SIGINT from the start
+        assert time.monotonic() < until_s, "it never has a handler"
+    os.kill(child.pid, number)
+    assert (0, "") == (child.wait(), child.errors())
+
+
+def caught(pid: int) -> set[int]:
+    """The signals that a process has handlers for."""
+    (line,) = re.findall(r"SigCgt:\t(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return {number for number in range(1, 65) if int(line, 16) >> (number - 1) & 1}
+
+
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["invalidate"], ["prune", "soon"], ["demo", "--storage", "tape"]])
 def test_wrong_usage(run: Run, arguments: list[str]) -> None:
     """What is no command line of zoocache ends with 2."""

@@ -219,13 +219,16 @@ class Trie:
             Busy: the lock stayed with another; nothing was changed.
             Orphaned: the segment was retired.
         """
-        new = self.segment.run(self.change, targets, wall_ms)
+        new = self.segment.run(self._invalidate, targets, wall_ms)
         self.tell_neighbours()
         return new
 
-    def change(self, targets: Sequence[Target], wall_ms: int) -> int:
-        """`invalidate`, under the lock; the caller then tells the neighbours."""
+    def _invalidate(self, targets: Sequence[Target], wall_ms: int) -> int:
         self.segment.insist_on_currency()
+        return self.change(targets, wall_ms)
+
+    def change(self, targets: Sequence[Target], wall_ms: int) -> int:
+        """`invalidate`, under the lock, of one who has insisted on currency, and who then tells the neighbours."""
         words = self.words
         new = words[H_SEQ] + 1
         words[H_HLC] = at = clock.hlc_next(words[H_HLC], wall_ms)

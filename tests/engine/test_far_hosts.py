@@ -20,7 +20,7 @@ from tests.proxy import Proxy
 from tests.servers import Servers
 from zoocache import configure
 from zoocache.engine import mutations
-from zoocache.engine.watch import WATCH_S
+from zoocache.engine.watch import SERVED_S, WATCH_S
 from zoocache.errors import NotSent
 from zoocache.server.names import names_of
 from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_PID
@@ -145,6 +145,7 @@ def _end_listener(pid: int, number: int = signal.SIGKILL) -> None:
     for each in (keeper, pid):
         os.kill(each, number)
     until(lambda: not any(Path(f"/proc/{each}").exists() for each in (keeper, pid)))
+    time.sleep(SERVED_S)  # until a look from before it is too old to be believed
 
 
 def test_what_is_said_when_nobody_listens_is_sent(two_hosts: Callable[[str], Peer]) -> None:

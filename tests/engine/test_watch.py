@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.children import DEADLINE_S
+from tests.conftest import objects_of
 from tests.servers import Servers
-from zoocache import cacheable, configure
+from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
+from zoocache.shm.object import CURRENT_S
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -65,3 +67,26 @@ def test_a_host_that_hears_is_silent(
         server.thaw()
         end_s = time.monotonic() + 2
         call_until(lambda: time.monotonic() > end_s)  # noqa: B023
+
+
+def test_a_new_segment_is_looked_at_anew(redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the removed one had a listener a moment ago says nothing of who sends what is left in its successor."""
+    monkeypatch.setattr(watch, "SERVED_S", 3600.0)
+    monkeypatch.setattr(watch, "WATCH_S", 3600.0)
+    configure(bus_url=redis_url)
+    invalidate("a")
+    removed = runtime.engine().trie.segment
+    end_s = time.monotonic() + DEADLINE_S
+    while not removed.has_listener():
+        assert time.monotonic() < end_s, "no listener came"
+        time.sleep(0.01)
+    invalidate("a")
+    for path in objects_of(prefix):
+        path.unlink()
+    time.sleep(CURRENT_S)
+    invalidate("a")
+    segment = runtime.engine().trie.segment
+    assert removed is not segment
+    while not (segment.has_listener() and segment.outbox.is_empty()):
+        assert time.monotonic() < end_s, "nobody sends"
+        time.sleep(0.01)

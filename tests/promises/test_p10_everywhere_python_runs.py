@@ -373,6 +373,32 @@ def test_a_timeout_around_a_call(storage: str) -> None:
     assert 2 == asyncio.run(main())
 
 
+def test_a_loop_that_is_closed_under_a_call(near: str) -> None:
+    """Its task is left unfinished; once that is collected, as all that is left unfinished is, the next caller, in
+    another loop, computes and waits for nobody."""
+    from zoocache import runtime
+
+    runs = []
+
+    @cacheable
+    async def get() -> int:
+        runs.append(1)
+        await asyncio.sleep(1000 if len(runs) == 1 else 0)
+        return len(runs)
+
+    async def begin() -> None:
+        task = asyncio.create_task(get())
+        await asyncio.wait((task,), timeout=0.01)
+        assert ([1], False) == (runs, task.done())
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    gc.collect()
+    assert {} == runtime.engine().flights._flights
+    assert 2 == asyncio.run(get())
+
+
 def test_a_coroutine_that_nobody_awaits(near: str) -> None:
     """A call whose coroutine is closed unstarted, or thrown away half-way, holds nothing up."""
 

@@ -8,6 +8,8 @@ It needs typer and rich, the extra `cli`; the library itself needs neither.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -21,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: None: those of the process.
     """
+    if arguments is None and sys.argv[1:2] == ["listen"]:
+        _end_in_order()
     try:
         from zoocache.cli import commands
     except ModuleNotFoundError as missing:
@@ -30,3 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"zoocache: the command line needs {top}: pip install zoocache[cli]", file=sys.stderr)
         sys.exit(2)
     commands.run_command(arguments)
+
+
+def _end_in_order() -> None:
+    """Have a listener's end be an orderly one from the first moment on, for a supervisor who changes his mind while it
+    is being loaded: nothing is held yet, and there is nothing to give back. The first process of a container, which a
+    signal without a handler does not reach, would otherwise miss it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: os._exit(0))

@@ -63,7 +63,8 @@ class Hosts:
         older_than_ms: int = 0,
     ) -> Message:  # fmt: skip
         """What the other hosts are told."""
-        return Message(kind, tuple(tags), tuple(digests), older_than_ms, trie.segment.incarnation, trie.words[H_HLC])
+        origin, hlc = trie.segment.incarnation, trie.words[H_HLC]
+        return tuple.__new__(Message, (kind, tuple(tags), tuple(digests), older_than_ms, origin, hlc))  # half the time
 
     def tell(self, trie: Trie, message: Message, targets: Sequence[Target], wall_ms: int) -> int:
         """Change the trie, and leave word for the listener.

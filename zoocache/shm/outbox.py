@@ -56,6 +56,7 @@ BEGUN, UNSENT, DONE = 1, 2, 3
 NOWHERE = -1
 _HEAD_BYTES = RECORD_WORDS * WORD
 _pack_head = struct.Struct("=QQQQ").pack
+_new_place = tuple.__new__  # what a NamedTuple's own constructor calls, after as much again
 
 
 class Place(NamedTuple):
@@ -147,10 +148,10 @@ class Outbox:
         self._write(start, _pack_head(size, BEGUN, owner, length) + payload)
         if points.ARMED:
             points.reach("outbox.written")
-        words[H_OUT_HEAD] = start + size
+        words[H_OUT_HEAD] = end = start + size
         if points.ARMED:
             points.reach("outbox.appended")
-        return Place(start, start + size)
+        return _new_place(Place, (start, end))
 
     def _first(self) -> int:
         """The position of the first record that is neither told nor lost."""
