@@ -6,8 +6,6 @@ have learned all that it missed before it believes anything that lies on it.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 
@@ -25,9 +23,7 @@ TICK_S = 0.005
 
 def _is_removed(host: Host) -> bool:
     """Kill its listener; whether its segment could be removed. Who dies is attached for a moment more."""
-    listener = host.listener()
-    if listener:
-        os.kill(listener, signal.SIGKILL)
+    host.kill_listener()
     try:
         host.remove()
     except SegmentError:

@@ -29,6 +29,7 @@ C_FAILED = 1  # somebody has written a report, then: monotonic ns
 C_STOPPED_NS = 2  # how long, altogether, some process was stopped
 C_FREE = 3  # from here on: the program's own
 C_STAGE = 3  # of partition: see there
+C_IDLE = 4  # of partition: one more than the number of the host that is to be idle; see idleness.py
 C_CLOCKS = 8  # and the seven after it, of partition: by what the clock of a host is wrong; see hosts.py
 C_KILLED = 16  # processes of the fleet that SIGKILL has ended
 C_FAULTS = 17  # what else was done to a run

@@ -10,7 +10,7 @@ import time
 
 import zoocache
 from stress import oracle, tree, ways
-from stress.board import C_STAGE, L_LONGEST_READ_NS, L_SINCE_NS
+from stress.board import C_IDLE, C_STAGE, L_LONGEST_READ_NS, L_SINCE_NS
 from stress.reading import Reader
 from stress.run import Lane
 from stress.ways import ASYNC_WAYS, BY_NAME, WAYS, Way
@@ -30,9 +30,11 @@ PACES_S = (0.0, 0.002, 0.01, 0.03)
 QUIET_WAYS = [way for way in WAYS if way.call is not ways.refreshed]
 """They tell nobody anything."""
 
-TURMOIL, REST, CHECK = range(3)
+TURMOIL, REST, CHECK, IDLE = range(4)
 STAGES = 4
-"""A stage is a round's number times this, plus one of the above."""
+"""A stage is a round's number times this, plus one of the first three above."""
+IDLE_HERE = 2**63
+"""What a lane of a host that is idle says, in place of a stage."""
 
 
 class Stages:
@@ -46,11 +48,12 @@ class Stages:
         self._control = lane.run.board.control
         self._cells = lane.run.board.cells(lane.slot)
         self._number = lane.number
+        self._host = lane.slot // lane.run.options.processes
 
     @property
     def present(self) -> int:
-        """TURMOIL, REST or CHECK."""
-        return int(self._control[C_STAGE]) % STAGES
+        """TURMOIL, REST or CHECK; IDLE, if this host has its own idea."""
+        return IDLE if self._control[C_IDLE] == self._host + 1 else int(self._control[C_STAGE]) % STAGES
 
     def is_new(self) -> bool:
         """Whether this lane has not yet arrived there."""
@@ -58,7 +61,9 @@ class Stages:
 
     def arrive(self, stage: int) -> None:
         """Say that this lane is through with everything of an earlier stage, and with the checks of this one."""
-        if self._control[C_STAGE] % STAGES == stage:
+        if stage == IDLE:
+            self._cells[self._number] = IDLE_HERE
+        elif self._control[C_STAGE] % STAGES == stage:
             self._cells[self._number] = self._control[C_STAGE]
 
 
@@ -118,10 +123,11 @@ class FarReader(Reader):
                 self.read_any()
             elif stage == REST:  # whoever uses the cache sees to it that the host has a listener
                 self.read(self.lane.chance.choice(QUIET_WAYS), self.lane.chance.choice(tree.ANIMAL_KEYS))
-            elif self._stages.is_new():
+            elif stage == CHECK and self._stages.is_new():
                 self._check()
             self._stages.arrive(stage)
-            self.hit()
+            if stage != IDLE:
+                self.hit()
             time.sleep(BREATH_S)
 
     def _check(self) -> None:
@@ -162,9 +168,9 @@ class FarLooper(FarReader):
         chance = self.lane.chance
         while self.lane.goes_on():
             stage = self._stages.present
-            if stage != CHECK:
+            if stage in {TURMOIL, REST}:
                 await self.read_async(chance.choice(ASYNC_WAYS), chance.choice(tree.ANIMAL_KEYS))
-            elif self._stages.is_new():
+            elif stage == CHECK and self._stages.is_new():
                 for way in ASYNC_WAYS:
                     for key in tree.ANIMAL_KEYS:
                         await self.read_async(way, key)

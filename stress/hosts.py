@@ -104,6 +104,15 @@ class Host:
         pid = int(self.words()[H_LISTENER_PID])
         return pid if pid in listeners(self._prefix, (pid,)) else 0
 
+    def kill_listener(self) -> bool:
+        """Kill its listener, and before it its keeper, which would begin another; whether there was any."""
+        pid = self.listener()
+        doomed = listeners(self._prefix, (_parent_of(pid), pid)) if pid else []
+        for each in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        return bool(doomed)
+
     def settled(self, server: Standing, hears: bool) -> str:
         """What keeps it from having told and heard everything; "" for nothing. Who hears nothing compares all the same
         what it knows, its own messages too, with what the server has."""
@@ -236,6 +245,13 @@ def _command(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def skew(control: memoryview, host: int) -> None:

@@ -27,6 +27,7 @@ def main() -> None:
     detached["close_inherited"]()
     detached["detach"]()
     said = json.loads(detached["read_all"]())
+    detached["stay_in_child"]()
     sys.path[:] = said["path"]
     _prepare(Path(said["run"]["directory"]), said["run"]["host"], said["run"]["mutant"])
 

@@ -9,7 +9,8 @@ to one of them. Turmoil and rest take turns:
               where the server is, within SETTLE_S
     check     everybody reads every key in every way: none may be older than what was finished, wherever it was
 
-Now and then a host misses a round (absence.py), and checks when it is back.
+Now and then a host misses a round (absence.py), or sleeps through one while nobody listens for it (idleness.py), and
+checks when it is back.
 
 No operation may take longer than LONGEST_S, but for the time in which a process stood still that held the lock.
 """
@@ -38,7 +39,8 @@ from stress.events import NONE
 from stress.far import CHECK, LONGEST_S, REST, STAGES, TURMOIL, FarLooper, FarReader, FarWriter
 from stress.faults import Faults
 from stress.fleet import Departure, Fleet
-from stress.hosts import MOST_HOSTS, Hosts
+from stress.hosts import MOST_HOSTS, Host, Hosts
+from stress.idleness import Idleness
 from stress.proof import proven
 from stress.run import Lane, Options, Run, opened
 from stress.storm import Watch, leave, stuck
@@ -104,6 +106,7 @@ class Play:
         self._rounds = 0
         self._longest_settling_s = 0.0
         self._absence = Absence(run, hosts, fleet)
+        self._idleness = Idleness(run, hosts)
 
     def play(self) -> None:
         """Until time is over or somebody failed; the last round is a whole one."""
@@ -116,19 +119,29 @@ class Play:
             self._faults.heal()
             self._rest()
             self._check()
-            if self._absence.is_due() and not self._run.failed:
-                self._miss()
+            for apart, name in ((self._absence, "host away"), (self._idleness, "host idle")):
+                if apart.is_due() and not self._run.failed:
+                    self._miss(apart, name)
 
-    def _miss(self) -> None:
-        """One more round, which a host misses; it comes back when all that it has to know is known."""
+    def _miss(self, apart: Absence | Idleness, name: str) -> None:
+        """One more round, which a host misses; it comes back when all that it has to know is known, and is asked at
+        once."""
         self._rounds += 1
-        self._absence.begin(self._replace)
-        self._faults.done["host away"] += 1
+        apart.begin(self._replace)
+        self._faults.done[name] += 1
         self._set(TURMOIL)
-        self._go_on(time.monotonic() + self._absence.lasts_s())
+        self._go_on(time.monotonic() + apart.lasts_s())
         self._rest()
-        self._absence.end()
+        self._set(CHECK)  # first, so that nobody begins with anything else
+        apart.end()
         self._check()
+
+    def _apart(self) -> Host | None:
+        """The host that is away, or idle."""
+        return self._absence.host or self._idleness.host
+
+    def _is_apart(self, slot: int) -> bool:
+        return self._apart() is self._hosts.host_of(slot)
 
     def _rest(self) -> None:
         self._set(REST)
@@ -198,13 +211,13 @@ class Play:
         return all(
             self._fleet.is_ready(slot) and all(word == here for word in board.cells(slot))
             for slot in range(board.shape.slots)
-            if not self._absence.is_of(slot)
+            if not self._is_apart(slot)
         )
 
     def _settle(self) -> None:
         """Wait until everything is told and heard."""
         start_s = time.monotonic()
-        while not self._run.failed and (why := self._hosts.unsettled(self._absence.host)):
+        while not self._run.failed and (why := self._hosts.unsettled(self._apart())):
             if time.monotonic() - start_s > self._run.limit_s(SETTLE_S):
                 self._run.fail(f"UNSETTLED, {self}, {SETTLE_S:g} s after all was healed: {why}")
             self._replace()

@@ -12,6 +12,8 @@ from zoocache.engine import hearing
 from zoocache.engine.hearing import Hearing
 from zoocache.engine.hosts import Hosts
 from zoocache.engine.sending import Sending
+from zoocache.engine.watch import Watch
+from zoocache.trie import Trie
 
 LATE_S = 3.0
 """How late the listener sends, which a host whose link was broken must not outlast: it asks again after a second."""
@@ -61,6 +63,16 @@ def _open_gate() -> None:
     put(Hosts, "takes_nothing", lambda *_: False)
 
 
+def _dozing() -> None:
+    def mutant(self: Watch, trie: Trie) -> bool:
+        """The library's own, which sees to a listener all the same; but nothing is dropped."""
+        self._lost = int
+        whole(self, trie)
+        return True
+
+    whole = put(Watch, "_is_still_heard", mutant)
+
+
 MUTANTS = {
     "mute": Mutant("what stands in the outbox is sent", _mute, "partition", "lmdb"),
     "left-behind": Mutant("what the dead had begun to tell is told", _left_behind, "partition", "redis"),
@@ -69,6 +81,7 @@ MUTANTS = {
     "no-epoch": Mutant("another epoch makes everything stale", _no_epoch, "partition"),
     "trie-alone": Mutant("what is heard reaches LMDB too", _trie_alone, "partition", "lmdb"),
     "hasty": Mutant("nothing is loaded before the first catch-up", _hasty, "partition", "lmdb"),
+    "dozing": Mutant("who finds that nobody listened believes nothing from before", _dozing, "partition"),
     "open-gate": Mutant("while the outbox hides something, nothing is taken from Redis",
                         _open_gate, "partition", "redis"),
 }  # fmt: skip

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.children import DEADLINE_S
+from tests.children import DEADLINE_S, Children
 from tests.conftest import objects_of
+from tests.listener.conftest import keeper_of
+from tests.proxy import Proxy
 from tests.servers import Servers
 from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
+from zoocache.listener import starter
+from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_PID
 from zoocache.shm.object import CURRENT_S
+from zoocache.shm.segment import Segment
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -90,3 +98,59 @@ def test_a_new_segment_is_looked_at_anew(redis_url: str, prefix: str, monkeypatc
     while not (segment.has_listener() and segment.outbox.is_empty()):
         assert time.monotonic() < end_s, "nobody sends"
         time.sleep(0.01)
+
+
+def test_who_looks_in_the_middle_of_a_look(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A thread that looks while another, which has found that nobody listened, drops what is live, finds it too."""
+    monkeypatch.setattr(watch, "WATCH_S", 0.05)
+    configure(bus_url=servers.start().url)
+    engine = runtime.engine()
+    looker = engine._watch
+    assert looker is not None
+    call_until(lambda: looker._was_heard)
+    drop, believed = looker._lost, []
+
+    def drop_late() -> None:
+        """Nothing has been dropped when the other thread looks."""
+        looker._lost = drop
+        other = threading.Thread(target=lambda: believed.append(engine.watch()))
+        other.start()
+        other.join(DEADLINE_S)
+        drop()
+
+    (tmp_path / "nothing.py").touch()
+    monkeypatch.setattr(starter, "PROGRAM", str(tmp_path / "nothing.py"))
+    _end_listener(engine.trie.segment)
+    looker._lost = drop_late
+    call_until(lambda: believed)
+    assert [False] == believed
+
+
+def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children) -> None:
+    """Who looked while the listener's first catch-up was under way finds out, too, that it died soon after that."""
+    network = Proxy(children, servers.start().path)
+    network.delay(100)
+    configure(bus_url=network.url)
+    engine = runtime.engine()
+    looker, words = engine._watch, engine.trie.words
+    assert looker is not None
+    end_s = time.monotonic() + DEADLINE_S
+    while not words[H_CAUGHT_UP]:
+        looker._next_s = 0.0
+        assert engine.watch()
+        assert time.monotonic() < end_s, "the listener does not catch up"
+        time.sleep(0.005)
+    _end_listener(engine.trie.segment)
+    looker._next_s = 0.0
+    assert not engine.watch()
+
+
+def _end_listener(segment: Segment) -> None:
+    """And its keeper first, which would begin another."""
+    pid = segment.words[H_LISTENER_PID]
+    for each in (keeper_of(pid), pid):
+        os.kill(each, signal.SIGKILL)
+    end_s = time.monotonic() + DEADLINE_S
+    while segment.has_listener():
+        assert time.monotonic() < end_s, "it does not end"
+        time.sleep(0.005)

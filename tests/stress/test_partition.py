@@ -29,8 +29,12 @@ def test_partition_holds(mixture: tuple[str, ...], stress: Stress) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mutant", "storage"), [("mute", "lmdb"), ("no-replay", "memory"), ("no-floor", "memory"), ("open-gate", "redis")]
-)
+    ("mutant", "storage"),
+    [
+        ("mute", "lmdb"), ("no-replay", "memory"), ("no-floor", "memory"), ("open-gate", "redis"),
+        ("dozing", "memory"),
+    ],
+)  # fmt: skip
 def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
     """With one rule between hosts turned off, partition fails, and tells what was stale."""
     ended = stress("partition", "--seed", "2", "--storage", storage, "--mutant", mutant, *UNTIL_CAUGHT)

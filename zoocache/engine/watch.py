@@ -61,7 +61,7 @@ class Watch:
         has_listener: whether the host had one at the last look.
     """
 
-    __slots__ = ("_bound_ms", "_deaf_ms", "_ensure", "_hosts", "_lost", "_next_s", "_patience_s", "_seen_ms",
+    __slots__ = ("_beat_ms", "_bound_ms", "_deaf_ms", "_ensure", "_hosts", "_lost", "_next_s", "_patience_s",
                  "_served", "_was_heard", "has_listener")  # fmt: skip
 
     def __init__(
@@ -69,7 +69,7 @@ class Watch:
     ) -> None:  # fmt: skip
         self._hosts, self._ensure, self._lost, self._bound_ms = hosts, ensure, lost, bound_ms
         self._next_s = 0.0
-        self._seen_ms = clock.up_ms()
+        self._beat_ms = clock.up_ms()  # up to when all was heard, at the last look; the beat of a catch-up is its start
         self._deaf_ms = 0  # when silence was first seen; 0: it was not, _TOLD: the log has it
         self._patience_s = monotonic() + CATCH_UP_S
         self._served = 0, 0.0  # the segment that had a listener, and until when that is believed
@@ -94,12 +94,12 @@ class Watch:
         self.has_listener = self._ensure(trie)
         now_ms, is_heard = clock.up_ms(), self._hosts.has_caught_up(trie)
         lag_ms = self._hosts.lag_ms(trie, now_ms)
-        was_heard = self._was_heard or lag_ms <= now_ms - self._seen_ms
-        self._was_heard, self._seen_ms = is_heard, now_ms
-        is_lost = was_heard and not is_heard
+        beat_ms = now_ms - lag_ms
+        is_lost = not is_heard and (self._was_heard or beat_ms > self._beat_ms)
         if is_lost:
             self._patience_s = monotonic() + CATCH_UP_S
             self._lost()
+        self._was_heard, self._beat_ms = is_heard, beat_ms  # now only: who reads these finds nothing live to believe
         self._next_s = monotonic() + WATCH_S
         self._tell_of_silence(trie, now_ms, lag_ms)
         return not is_lost

@@ -1,0 +1,78 @@
+"""Idleness, of partition: a host of which nobody uses the cache for a while, and whose listener dies in that time.
+
+Its processes live on, with all that they hold, but none of them looks at anything; the keeper dies with the listener,
+so nobody hears and nobody begins another. The others go on, and come to where the server is. Then everybody on that
+host reads at once: the first who comes finds that nobody has listened, and nothing of before may be believed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from stress.board import C_IDLE
+from stress.far import IDLE_HERE
+from stress.hosts import Host, Hosts
+from stress.run import Run
+from zoocache.engine.watch import WATCH_S
+
+PART = 0.4
+"""So often, after a check."""
+LASTS_S = WATCH_S + 0.1, WATCH_S + 0.5
+"""A process looks after its listener once in WATCH_S; who is idle for less is as late as that."""
+CALM_S = 15.0
+TICK_S = 0.005
+
+
+class Idleness:
+    """Who is idle at present.
+
+    Args:
+        run, hosts: of the program.
+
+    Attributes:
+        host: that is idle; None: all are at work.
+    """
+
+    def __init__(self, run: Run, hosts: Hosts) -> None:
+        self.host: Host | None = None
+        self._run, self._hosts = run, hosts
+        self._chance = run.chance("idleness")
+
+    def is_due(self) -> bool:
+        """Whether some host is to be idle now."""
+        return len(self._hosts.all) > 1 and self._run.options.bus and self._chance.random() < PART
+
+    def lasts_s(self) -> float:
+        """For how long."""
+        return self._chance.uniform(*LASTS_S)
+
+    def begin(self, bury: Callable[[], None]) -> None:
+        """Have a host become idle, and kill its listener. Nobody writes, and everything is told and heard.
+
+        Args:
+            bury: sees who has died, and fills their places.
+        """
+        self.host = host = self._chance.choice(self._hosts.all)
+        self._run.board.control[C_IDLE] = host.number + 1
+        self._until(lambda: self._is_calm(host), bury)
+        self._until(lambda: not host.kill_listener(), bury)
+
+    def _is_calm(self, host: Host) -> bool:
+        """Whether all its threads are idle, and what they have told before is everywhere."""
+        board, each = self._run.board, self._run.options.processes
+        slots = range(host.number * each, (host.number + 1) * each)
+        return all(word == IDLE_HERE for slot in slots for word in board.cells(slot)) and not self._hosts.unsettled()
+
+    def _until(self, holds: Callable[[], bool], bury: Callable[[], None]) -> None:
+        until_s = time.monotonic() + self._run.limit_s(CALM_S)
+        while not self._run.failed and not holds():
+            bury()
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"{self.host} does not become idle, seed {self._run.options.seed}")
+            time.sleep(TICK_S)
+
+    def end(self) -> None:
+        """It is used again."""
+        self.host = None
+        self._run.board.control[C_IDLE] = 0
