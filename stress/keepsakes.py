@@ -11,6 +11,7 @@ What is found was kept if it bears the moment of its first fill: a fill afterwar
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import zoocache
@@ -51,16 +52,18 @@ class Found(NamedTuple):
     doomed: list[int]
 
 
-def keep(age: int, in_order: bool) -> Found:
+def keep(age: int, in_order: bool, kept_all: Callable[[], object]) -> Found:
     """Keep all of an age.
 
     Args:
         age: a number that no other one has.
         in_order: let go of the cache at the end, instead of ending with it.
+        kept_all: called when all is kept, and nothing is invalidated yet.
     """
     for number in range(EACH):
         zoocache.set(_name(age, number), time.monotonic_ns(), deps=["keepsake:named"])
     kept = look(age)
+    kept_all()
     for number in range(EACH):
         zoocache.invalidate(f"{ABOVE}:{age}:{number}" if number % 2 else f"{ABOVE}:{age}")
     if in_order:

@@ -5,7 +5,10 @@ while some of them are stopped; some are killed; the wall clock is set back and 
 end, in order or by SIGKILL. Then one more process keeps what it knows (keepsakes.py) and ends, in order or not; the
 segment is removed or stays; the machine is "rebooted" (boots.py) or not; the clock is set. Before the next ones begin,
 a process looks at what is there: nothing that any read brings may be older than what was finished, whatever happened;
-what was not invalidated is there, unless the reboot was none in order or the clock says that its time is over.
+what was not invalidated is there, unless the reboot was none in order or the clock says that its time is over. A reboot
+that was none in order is a power cut: of what was written last to LMDB's numbers nothing came to the disk.
+
+LMDB's directory is removed under those who work, too, or only the link to the environment. That excuses nobody.
 
 Who works on a segment that was removed learns of it at his next write. Until every process has come through a write
 that began after the removal, a reader expects of the others' keys nothing; of its own process's keys it always does.
@@ -15,6 +18,7 @@ The history checker takes each process for a host of its own, and an end for the
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,6 +38,7 @@ from stress.summary import objects_of
 from stress.threads import run_together
 from stress.writing import Write, Writer
 from zoocache.shm import identity
+from zoocache.storage.lmdb_files import LINK, directory_of
 
 FLIGHT_TIMEOUT_S = 1.0
 LIFE_S = 0.5, 3.0
@@ -44,6 +49,8 @@ STOPS_S = (0.01, 0.05, 0.2)
 STEPS_MS = (0, 0, 10_000, -10_000, 2 * 3600 * 1000, -2 * 3600 * 1000)
 """What the clock is set by: beyond the life of a keepsake, or within."""
 LIFE_MS = int(keepsakes.LIFE_S * 1000)
+
+KINDS = ("removed", "removed while somebody stood", "clock set", "killed", "store removed")
 
 C_NOTICED = 0  # of the cells of a place: the number of removals that its process has noticed; by its writer
 NOTICES = ("invalidate", "visitors", "clear")
@@ -167,6 +174,9 @@ class Play:
         self._chance = run.chance("ends")
         self._watch = Watch(run, lambda: f", {self.ends.total()} ends, {self.faults.total()} faults")
         self._next_s = 0.0
+        self._kinds = KINDS if run.options.storage == "lmdb" else KINDS[:-1]
+        self._store = Path(directory_of(f"{run.directory}/entries", run.prefix))
+        self._on_disk = run.directory / "on-disk"
 
     def play(self) -> None:
         """Until time is over or somebody failed; the last life has its end."""
@@ -201,10 +211,12 @@ class Play:
         return f"seed {self._run.options.seed}, life {self.ends.total()}"
 
     def _strike(self) -> None:
-        kind = self._chance.choice(("removed", "removed while somebody stood", "clock set", "killed"))
+        kind = self._chance.choice(self._kinds)
         ready = self._ready()
         if kind == "removed":
             self._remove_some()
+        elif kind == "store removed":
+            self._remove_store()
         elif kind == "clock set":
             boots.set_clock(self._control, self._chance.choice(STEPS_MS))
         elif not ready:
@@ -240,6 +252,13 @@ class Play:
         chosen = [Path(each).name for each in self._chance.choice((parts, parts[:1], parts[1:]))]
         self._remove([name for name in objects_of(self._run.prefix) if name in chosen])
 
+    def _remove_store(self) -> None:
+        """The directory, or the link in it alone. Who builds another store sees to what is left of this one."""
+        if self._chance.random() < 0.5:
+            shutil.rmtree(self._store, ignore_errors=True)
+        else:
+            (self._store / LINK).unlink(missing_ok=True)
+
     def _remove(self, names: list[str]) -> None:
         self._control[C_REMOVALS] += 1
         for name in names:
@@ -255,7 +274,7 @@ class Play:
         self._control[C_HALT] = 0
         self._run.board.own_ring().note("settled", NONE, time.monotonic_ns(), time.monotonic_ns())
         age = self.ends.total()
-        kept = self._ask_for(lambda: keepsakes.keep(age, end.in_order))
+        kept = self._ask_for(lambda: keepsakes.keep(age, end.in_order, self._note_the_disk))
         self._change_the_world(end)
         found = self._ask_for(lambda: keepsakes.look(age))
         if kept is not None and found is not None and self._run.options.storage != "memory":
@@ -272,11 +291,24 @@ class Play:
             self._bury()
             time.sleep(TICK_S / 10)
 
+    def _note_the_disk(self) -> None:
+        """What of the numbers comes to the disk, should the power be cut."""
+        for numbers in self._store.glob("epoch.*/numbers.mdb"):
+            shutil.copyfile(numbers, self._on_disk)
+
+    def _cut_the_power(self) -> None:
+        """The same file, with what it had before."""
+        for numbers in self._store.glob("epoch.*/numbers.mdb"):
+            with open(numbers, "r+b") as file:
+                file.write(self._on_disk.read_bytes())
+
     def _change_the_world(self, end: End) -> None:
         if end.removes:
             self._remove(list(objects_of(self._run.prefix)))
         if end.reboots:
             boots.reboot(self._control)
+        if end.reboots and not end.in_order:
+            self._cut_the_power()
         boots.set_clock(self._control, end.step_ms)
 
     def _ask_for(self, question: Callable[[], Found]) -> Found | None:

@@ -6,18 +6,19 @@ with the program that has to catch it, and prints who did; `tests/stress` does i
     planting    what a mutant is
     orders      rules of the two orders on a host: of stores, of stamps, of what is looked at before what
     flights     rules of flights, claims and the lock
+    stores      rules of the store on this host: its own epoch, and the boot under which it was written
     between     rules between hosts
     table       the command
 """
 
 from __future__ import annotations
 
-from stress.mutants import between, flights, orders
+from stress.mutants import between, flights, orders, stores
 from stress.mutants.planting import Mutant, pull, put
 
 __all__ = ["MUTANTS", "plant", "pull", "put"]
 
-MUTANTS: dict[str, Mutant] = orders.MUTANTS | flights.MUTANTS | between.MUTANTS
+MUTANTS: dict[str, Mutant] = orders.MUTANTS | flights.MUTANTS | stores.MUTANTS | between.MUTANTS
 
 
 def plant(name: str) -> None:

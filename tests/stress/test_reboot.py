@@ -32,10 +32,11 @@ def test_reboot_holds(storage: str, stress: Stress) -> None:
     assert survivals > 0 or storage == "memory"
 
 
-@pytest.mark.parametrize("mutant", ["deaf", "blind"])
-def test_the_oracle_sees(mutant: str, stress: Stress) -> None:
-    """Invalidations that do not reach the segment, or go to one that was removed, are seen through all the turmoil."""
-    ended = stress("reboot", "--seed", "2", "--mutant", mutant, *UNTIL_CAUGHT)
+@pytest.mark.parametrize(("mutant", "storage"), [("deaf", "memory"), ("blind", "memory"), ("ageless", "lmdb")])
+def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
+    """Invalidations that do not reach the segment, or go to one that was removed, and entries with the stamp of a store
+    that was, are seen through all the turmoil."""
+    ended = stress("reboot", "--seed", "2", "--storage", storage, "--mutant", mutant, *UNTIL_CAUGHT)
     assert 1 == ended.status, ended.said
     assert who_saw(ended.said, 2), ended.said
     assert "reboot: BROKEN (seed 2)" in ended.said
