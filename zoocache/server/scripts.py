@@ -145,6 +145,7 @@ end
 local function contradicts(stream, own, epoch, n, mark)
   if epoch == '' then return false end
   if own.epoch ~= epoch or own.n < n then return true end
+  if own.n == n and own.mark == mark then return false end  -- mostly nothing has happened since
   local found = redis.pcall('XRANGE', stream, whole(n + 1) .. '-0', '+', 'COUNT', 1)
   if found.err then return false end
   local behind = found[1]
@@ -154,13 +155,10 @@ local function contradicts(stream, own, epoch, n, mark)
   return oldest ~= nil and (number(string.match(oldest[1], '^%d+')) or math.huge) <= n
 end
 
--- The same, of what is known in one piece: epoch, 16 digits of n, mark; '' for nothing. Mostly nothing has happened
--- since, which is seen at once.
+-- The same, of what is known in one piece: epoch, 16 digits of n, mark; '' for nothing.
 local function has_forgotten(stream, own, known)
   if known == '' then return false end
-  local epoch, n, mark = string.sub(known, 1, 16), number(string.sub(known, 17, 32)), string.sub(known, 33)
-  if epoch == own.epoch and n == own.n and mark == own.mark then return false end
-  return contradicts(stream, own, epoch, n, mark)
+  return contradicts(stream, own, string.sub(known, 1, 16), number(string.sub(known, 17, 32)), string.sub(known, 33))
 end
 
 -- Tell the others about the n that next_n made: its mark, that of the last one that they were told about (so each
