@@ -21,9 +21,10 @@ from tests.proxy import Proxy
 from tests.servers import Servers
 from zoocache import clock, deps
 from zoocache.config import Settings
+from zoocache.errors import ServerRefused
 from zoocache.listener import process, starter
 from zoocache.server.names import names_of
-from zoocache.shm.layout import C_LEASED, H_LISTENER_PID, H_OUT_TAIL
+from zoocache.shm.layout import C_LEASED, H_LISTENER_PID, H_OUT_TAIL, H_REFUSED
 from zoocache.shm.segment import attach, private
 from zoocache.storage import FOREVER
 from zoocache.storage.lmdb import LmdbStore
@@ -540,6 +541,18 @@ def test_no_interpreter(
     end = one.tell("a")
     assert (False, False) == (one.ensure(), other.ensure())
     assert (True, True) == (one.is_sent(end), other.stale(since, "a"))
+
+
+def test_a_refusal_ends_with_the_first_answer(used: MakeUsed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server refused a listener that was killed counts no more where users send and hear by themselves."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    one = used()
+    assert not one.ensure()
+    one.trie.words[H_REFUSED] = 1
+    with pytest.raises(ServerRefused):
+        one.hosts.insist(one.trie)
+    assert not one.ensure()
+    one.hosts.insist(one.trie)
 
 
 def test_a_frozen_program(used: MakeUsed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from zoocache import clock
 from zoocache.errors import ZooCacheError
-from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID
+from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID, H_REFUSED
 from zoocache.shm.segment import Orphaned, Segment
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class Starter:
         try:
             if self._hosts.drain(trie, moment):
                 self._hosts.catch_up(trie, moment)
+                trie.words[H_REFUSED] = 0  # of a listener that was killed: the server takes and tells what it should
         except ZooCacheError as error:
             log.debug("zoocache: nothing was sent or heard in passing: %s", error)
 
