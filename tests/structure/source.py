@@ -46,6 +46,11 @@ class Source:
         """The file, parsed."""
         return ast.parse(self.text, self.name)
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All that stands in the file."""
+        return list(ast.walk(self.tree))
+
     @property
     def room(self) -> str:
         """The package's first level: `shm` for `zoocache/shm/lock.py`, `trie` for `zoocache/trie.py`."""
@@ -53,7 +58,7 @@ class Source:
 
     def imports(self) -> Iterator[Import]:
         """Every module that is imported anywhere in the file, in functions and under TYPE_CHECKING too."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from (Import(alias.name, node.lineno) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -63,7 +68,7 @@ class Source:
 
     def functions(self) -> Iterator[Function]:
         """Every function of the file, nested ones too."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+        return (node for node in self.nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
 def own_nodes(function: Function) -> Iterator[ast.AST]:
