@@ -14,6 +14,8 @@ from tests.conftest import objects_of
 from tests.crowd import until
 from zoocache import InvalidTag, SegmentError, cacheable, clear, configure, invalidate, prune
 from zoocache._zoocache import Core, destroy, segment_bytes
+from zoocache.shm import object as shm_object
+from zoocache.shm.layout import DEFAULT_SIZE
 
 
 def test_the_line_of_the_guide() -> None:
@@ -122,8 +124,9 @@ def test_the_settings_in_force() -> None:
     assert 5 == Core().settings().default_ttl
 
 
-def test_destroy(prefix: str) -> None:
+def test_destroy(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment that is in use is not destroyed; one that nobody uses is; one that is not there is no error."""
+    monkeypatch.setattr(shm_object, "DEFAULT_SIZE", DEFAULT_SIZE)  # as users have it
     assert not destroy()
     assert None is segment_bytes()
     invalidate("a")

@@ -23,6 +23,7 @@ from tests.shm import namespaces
 from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
 from zoocache.shm import identity
 from zoocache.shm import layout as at
+from zoocache.shm import object as shm_object
 from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, MIN_SIZE, NEVER, WORD
 from zoocache.shm.object import is_sound_header, open_object, settle
 from zoocache.shm.segment import Orphaned, Segment, attach
@@ -364,10 +365,13 @@ class Records(logging.Handler):
 
 
 @pytest.mark.parametrize(("room", "expected"), [("1m", 1 << 20), ("4m", 4 << 20), ("5m", 4 << 20), ("20m", 16 << 20)])
-def test_the_default_takes_what_room_there_is(in_namespace: InNamespace, room: str, expected: int) -> None:
+def test_the_default_takes_what_room_there_is(
+    in_namespace: InNamespace, room: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without an explicit size a small /dev/shm gets a smaller segment, with a warning, and all of it is there: with
     room for the semaphore beside it or without.
     """
+    monkeypatch.setattr(shm_object, "DEFAULT_SIZE", DEFAULT_SIZE)  # as users have it
 
     def work() -> None:
         records = Records()

@@ -121,8 +121,7 @@ class Neighbours:
             log.debug("zoocache: %s cannot be listed: %s", self._place, error)
             return
         for name in names:
-            file = os.path.join(self._place, name)
-            if name.startswith(self._start) and file != self._own:
+            if name.startswith(self._start) and (file := os.path.join(self._place, name)) != self._own:
                 yield file
 
     def _neighbour(self, file: str) -> Neighbour | None:
