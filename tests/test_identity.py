@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.children import Children
+from tests.closures import factory
 from tests.specimens import Color, Plain, Point, function
 from zoocache.errors import NotCacheable
 from zoocache.identity import function_identity, module_name
@@ -28,15 +29,6 @@ def copy_of(fn: Any) -> Any:
     copy = FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__)
     copy.__qualname__ = fn.__qualname__  # before 3.11 the code does not tell
     return copy
-
-
-def factory(content: Any) -> Callable[[], Any]:
-    """A closure over any one thing."""
-
-    def inner() -> Any:
-        return content
-
-    return inner
 
 
 def twice(fn: Callable[..., Any], times: int = 2) -> Callable[..., Any]:
@@ -290,7 +282,7 @@ def test_identities_do_not_depend_on_the_process(children: Children, tmp_path: P
 NAMELESS = """
     import os, sys
     from zoocache.identity import function_identity
-    from tests.test_identity import factory
+    from tests.closures import factory
     def f(): return g()
     def g(): return 1
     def outer(content):
