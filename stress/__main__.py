@@ -18,7 +18,7 @@ PROGRAMS: dict[str, Callable[[Options], bool]] = {
     "reboot": reboot.main, "forks": forks.main, "soak": soak.main, "partition": partition.main,
 }  # fmt: skip
 ON_HOSTS = "partition"
-WITH_SERVER = ("storm", "killer", "forks", "soak")
+WITH_SERVER = ("storm", "killer", "churn", "reboot", "forks", "soak")
 """Those that may be given a server, though they have one host."""
 HOST_STORAGES = ("memory", "lmdb")
 EVERY_STORAGE = (*HOST_STORAGES, "redis")

@@ -24,6 +24,7 @@ from stress.events import told
 from stress.oracle import LAST_EVENTS, Reading, Wrong
 from stress.reading import QUIET_PART, Looper, Reader
 from stress.run import Lane, Options, Run, opened
+from stress.server import served
 from stress.storm import FLIGHT_TIMEOUT_S, Watch, conclude, have_done
 from stress.threads import run_together
 from stress.ways import Testimony, Way
@@ -224,7 +225,8 @@ def work(run: Run, slot: int) -> None:
 
 def main(options: Options) -> bool:
     """Run churn; whether all promises held."""
-    with opened(options, Shape(options.processes, LANES, options.processes * WINDOW, cells=1), FLIGHT_TIMEOUT_S) as run:
+    shape = Shape(options.processes, LANES, options.processes * WINDOW, cells=1)
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run):
         have_done(run, work, Watch(run, lambda: f", {tags_of(run.board)} tags"))
         run.say(f"{tags_of(run.board)} distinct tags were invalidated")
         return conclude(run, lambda: _read_last(run))

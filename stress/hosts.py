@@ -9,20 +9,14 @@ What the program wants to know of a host it reads from the words of the segment'
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
-import os
-import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stress import mutants
+from stress import listeners, mutants
 from stress.board import C_CLOCKS
 from stress.run import Run
 from zoocache import clock
-from zoocache.listener import starter
 from zoocache.server.names import names_of
 from zoocache.shm import identity, segment
 from zoocache.shm.layout import (
@@ -56,9 +50,6 @@ UNSKEWED = 2**40
 SIZES = (4 * 2**20, 2**20, MIN_SIZE)
 """Of the hosts' segments, in turn. In the smallest the outbox is soon full, and then everything is cleared, which would
 hide whatever else is wrong."""
-
-LISTENER = Path(__file__).with_name("listener.py")
-GONE_S = 10.0
 
 
 class Standing(NamedTuple):
@@ -102,16 +93,12 @@ class Host:
     def listener(self) -> int:
         """The process of its listener; 0 if it has none that lives."""
         pid = int(self.words()[H_LISTENER_PID])
-        return pid if pid in listeners(self._prefix, (pid,)) else 0
+        return pid if pid in listeners.of(self._prefix, (pid,)) else 0
 
     def kill_listener(self) -> bool:
         """Kill its listener, and before it its keeper, which would begin another; whether there was any."""
         pid = self.listener()
-        doomed = listeners(self._prefix, (_parent_of(pid), pid)) if pid else []
-        for each in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
-        return bool(doomed)
+        return bool(pid) and listeners.kill(self._prefix, pid)
 
     def settled(self, server: Standing, hears: bool) -> str:
         """What keeps it from having told and heard everything; "" for nothing. Who hears nothing compares all the same
@@ -168,18 +155,11 @@ class Hosts:
         run, host, url = self._run, self.host_of(slot), self.host_of(slot).network.url
         storage = {"memory": "memory://", "lmdb": f"lmdb://{run.directory}/{host.host_id}", "redis": url}
         skew(run.board.control, host.number)
-        self._use_own_listener(host)
+        listeners.use_own(run, host.number)
         run.settle(
             storage_url=storage[run.options.storage], bus_url=url if run.options.bus else None, host_id=host.host_id,
             redis_timeout=REDIS_TIMEOUT_S, shm_size=SIZES[host.number % len(SIZES)],
         )  # fmt: skip
-
-    def _use_own_listener(self, host: Host) -> None:
-        """Have this process start stress/listener.py where it would start the library's; that goes on to be it."""
-        said = {"directory": str(self._run.directory), "host": host.number, "mutant": self._run.options.mutant}
-        kept = starter._file_in_memory
-        starter.PROGRAM = str(LISTENER)
-        starter._file_in_memory = lambda data: kept(json.dumps(json.loads(data) | {"run": said}).encode())
 
     def standing(self) -> Standing:
         """How far the server is."""
@@ -204,21 +184,10 @@ class Hosts:
                 f"{words[H_GAPS]} gaps, {words[H_FLOORED]} floors, {words[H_OUT_LOST]} full outboxes"
             )
 
-    def end_listeners(self) -> None:
-        """Kill the listeners of this run, those too that are about to begin; the fleet is gone, so none follows."""
-        until_s = time.monotonic() + GONE_S
-        while left := listeners(self._run.prefix):
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if time.monotonic() > until_s:
-                raise TimeoutError(f"listeners do not end: {left}")
-            time.sleep(0.01)
-
     def end(self) -> None:
         """End the listeners, remove the segments, and end network and server."""
         try:
-            self.end_listeners()
+            listeners.end(self._run.prefix)
             for host in self.all:
                 host.remove()
         finally:
@@ -227,31 +196,6 @@ class Hosts:
     def _end_network(self) -> None:
         self._children.end()
         self._servers.end()
-
-
-def listeners(prefix: str, among: tuple[int, ...] | None = None) -> list[int]:
-    """The listeners of a run, by their command lines: nobody else has its prefix.
-
-    Args:
-        prefix: of the run.
-        among: these processes; None for all.
-    """
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()] if among is None else among
-    return [pid for pid in pids if _command(pid)[-2:] == [str(LISTENER), prefix]]
-
-
-def _command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _parent_of(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 def skew(control: memoryview, host: int) -> None:

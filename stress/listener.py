@@ -1,7 +1,8 @@
-"""The program of a listener in a run of partition: the library's own, with its host's clock and the run's mutant.
+"""The program of a listener in a run of partition or reboot: the library's own, with the clock of its host or of the
+present boot, and with the run's mutant.
 
 Started as zoocache/listener/detached.py is, and it does the same. What else it needs comes with the settings. In a
-turmoil every other one kills itself at a named point of the library.
+turmoil of partition every other one kills itself at a named point of the library.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def main() -> None:
     run_detached(said["settings"])
 
 
-def _prepare(directory: Path, host: int, mutant: str) -> None:
-    from stress import mutants
+def _prepare(directory: Path, host: int | None, mutant: str) -> None:
+    from stress import boots, mutants
     from stress.board import C_STAGE, CONTROL_WORDS, WORD
     from stress.far import STAGES, TURMOIL
     from stress.hosts import skew
@@ -47,10 +48,13 @@ def _prepare(directory: Path, host: int, mutant: str) -> None:
     keep_log(directory)
     with open(directory / "board", "rb") as board:
         control = memoryview(mmap.mmap(board.fileno(), CONTROL_WORDS * WORD, prot=mmap.PROT_READ)).cast("Q")
-    skew(control, host)
+    if host is None:
+        boots.enter(control)
+    else:
+        skew(control, host)
     mutants.plant(mutant)
     chance = random.Random(os.getpid())
-    if control[C_STAGE] % STAGES == TURMOIL and chance.random() < ARMED_PART:
+    if host is not None and control[C_STAGE] % STAGES == TURMOIL and chance.random() < ARMED_PART:
         points.ARMED = {chance.choice(POINTS): ("kill", chance.choice(TIMES))}
 
 

@@ -21,7 +21,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from stress import tree, ways
+from stress import listeners, tree, ways
 from stress.absence import Absence
 from stress.board import (
     C_FAULTS,
@@ -247,7 +247,7 @@ def _conclude(run: Run, hosts: Hosts, fleet: Fleet) -> None:
     )
     run.say(f"longest hit {hit_s * 1e3:.1f} ms, longest read {read_s:.2f} s, longest write {write_s:.2f} s")
     fleet.end()
-    hosts.end_listeners()
+    listeners.end(run.prefix)
     for host in hosts.all:
         slot = host.number * run.options.processes
         pass_verdict(run, settle=lambda slot=slot: hosts.settle(slot))  # type: ignore[misc]

@@ -10,40 +10,48 @@ that was none in order is a power cut: of what was written last to LMDB's number
 
 LMDB's directory is removed under those who work, too, or only the link to the environment. That excuses nobody.
 
-Who works on a segment that was removed learns of it at his next write. Until every process has come through a write
-that began after the removal, a reader expects of the others' keys nothing; of its own process's keys it always does.
+With a server, which is elsewhere and knows nothing of all this, the host has a listener. It outlives the segment and
+its users as the library has it; a reboot ends it with everything else, in order or not.
+
+Who works on a segment that was removed learns of it at his next write (doubt.py).
 The history checker takes each process for a host of its own, and an end for the moment at which all know everything.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from stress import boots, keepsakes, oracle, tree, ways
+from stress import boots, keepsakes, listeners, tree, ways
 from stress.board import C_FAULTS, C_HALT, C_REMOVALS, Shape
+from stress.doubt import Doubter, DoubtingLoop, Survivor
 from stress.events import NONE
 from stress.fleet import Fleet, Member, ask
 from stress.keepsakes import Found
 from stress.proof import proven
-from stress.reading import Looper, Reader
 from stress.run import Lane, Options, Run, opened
+from stress.server import served
 from stress.storm import LANES, Watch, conclude, leave, read_all
 from stress.summary import objects_of
 from stress.threads import run_together
-from stress.writing import Write, Writer
+from zoocache import runtime
 from zoocache.shm import identity
+from zoocache.shm.layout import H_CAUGHT_UP
+from zoocache.shm.segment import Segment
 from zoocache.storage.lmdb_files import LINK, directory_of
 
 FLIGHT_TIMEOUT_S = 1.0
 LIFE_S = 0.5, 3.0
 TICK_S = 0.01
 PATIENCE_S = 30.0
+LISTENED_S = 10.0
 FAULT_EVERY_S = 0.15
 STOPS_S = (0.01, 0.05, 0.2)
 STEPS_MS = (0, 0, 10_000, -10_000, 2 * 3600 * 1000, -2 * 3600 * 1000)
@@ -52,49 +60,31 @@ LIFE_MS = int(keepsakes.LIFE_S * 1000)
 
 KINDS = ("removed", "removed while somebody stood", "clock set", "killed", "store removed")
 
-C_NOTICED = 0  # of the cells of a place: the number of removals that its process has noticed; by its writer
-NOTICES = ("invalidate", "visitors", "clear")
-"""Writes that come to the segment in every storage."""
-
-
-class Survivor(Writer):
-    """Writes, and notices with it that the segment was removed."""
-
-    alone_s = 3.0
-    """Where a semaphore was removed, some have another than the others, and look after each other by the clock."""
-
-    def do(self, write: Write) -> None:
-        """A write; see the head of this file."""
-        board, finished = self.lane.run.board, self.finished
-        removals = board.control[C_REMOVALS]
-        super().do(write)
-        if write.kind in NOTICES and self.finished > finished and removals % 2 == 0:
-            board.cells(self.lane.slot)[C_NOTICED] = removals
-
-
-class Doubter(Reader):
-    """Expects nothing of others' keys while somebody may not have noticed a removal."""
-
-    def expect(self, keys: tuple[int, ...]) -> oracle.Reading:
-        """What was finished is looked at first: what was so in the old segment was seen by all who were there."""
-        reading, board = super().expect(keys), self.lane.run.board
-        removals, slots = board.control[C_REMOVALS], board.shape.slots
-        if any(board.cells(slot)[C_NOTICED] != removals for slot in range(slots)):
-            own = self.lane.slot
-            reading.least = [
-                least if key % slots == own else 0 for key, least in zip(keys, reading.least, strict=True)
-            ]  # fmt: skip
-        return reading
-
-
-class DoubtingLoop(Looper, Doubter):
-    """The same, with tasks."""
-
 
 def settle(run: Run) -> None:
     """In a process of the run: configure the cache, under the present boot."""
     boots.enter(run.board.control)
+    if run.server_url is not None:
+        listeners.use_own(run, None)
     run.settle()
+
+
+def await_listener(run: Run) -> None:
+    """With a server: wait until everything is told and heard; before, what lies there may be left alone.
+
+    Raises:
+        TimeoutError: it does not come to that.
+    """
+    until_s = time.monotonic() + run.limit_s(LISTENED_S)
+    while run.server_url is not None and not _is_listened_to(runtime.engine().trie.segment, run.options.bus):
+        ways.quietly(os.getpid(), 0)  # who uses the cache sees to a listener
+        if time.monotonic() > until_s:
+            raise TimeoutError("the host does not come to be listened to")
+        time.sleep(TICK_S)
+
+
+def _is_listened_to(segment: Segment, hears: bool) -> bool:
+    return segment.outbox.is_empty() and (not hears or bool(segment.words[H_CAUGHT_UP]))
 
 
 def work(run: Run, slot: int) -> None:
@@ -144,6 +134,7 @@ def main(options: Options) -> bool:
     """Run reboot; whether all promises held."""
     with (
         opened(options, Shape(options.processes, LANES, tree.KEYS, cells=1), FLIGHT_TIMEOUT_S) as run,
+        served(run),
         proven(run, slots_per_host=1) as proof,
     ):
         fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
@@ -152,6 +143,7 @@ def main(options: Options) -> bool:
             play.play()
         finally:
             fleet.end()
+            listeners.end(run.prefix)
         play.tell()
         proof.end()
         return conclude(run, lambda: [*read_all(run), *_set_aside(run)], lambda: settle(run))
@@ -303,6 +295,8 @@ class Play:
                 file.write(self._on_disk.read_bytes())
 
     def _change_the_world(self, end: End) -> None:
+        if end.reboots:
+            listeners.end(self._run.prefix, signal.SIGTERM if end.in_order else signal.SIGKILL)
         if end.removes:
             self._remove(list(objects_of(self._run.prefix)))
         if end.reboots:
@@ -318,6 +312,7 @@ class Play:
         def answer() -> tuple[list[str], Found]:
             settle(run)
             faults = read_all(run)
+            await_listener(run)
             return faults, question()
 
         try:
@@ -331,8 +326,9 @@ class Play:
 
     def _judge(self, end: End, kept: Found, found: Found) -> None:
         """What had to survive, and what must not have."""
-        remains = end.in_order or not end.reboots
-        in_time = not end.reboots or 0 <= end.step_ms < LIFE_MS
+        is_far = self._run.options.storage == "redis"  # where nothing was rebooted, and no clock was set
+        remains = is_far or end.in_order or not end.reboots
+        in_time = is_far or not end.reboots or 0 <= end.step_ms < LIFE_MS
         must = [("lasting", remains), ("named", remains), ("ageing", remains and in_time)]
         must_not = [("doomed", True), ("ageing", not in_time)]
         for name, holds in must:

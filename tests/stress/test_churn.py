@@ -15,10 +15,10 @@ SHORT = ("--processes", "2", "--seconds", "3", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
 
 
-@pytest.mark.parametrize("storage", ["memory", "lmdb"])
-def test_churn_holds(storage: str, stress: Stress) -> None:
+@pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("memory", "--bus"), ("redis",)], ids="".join)
+def test_churn_holds(mixture: tuple[str, ...], stress: Stress) -> None:
     """More tags than the segment has room for: some give way, and nothing that is read is stale."""
-    ended = stress("churn", "--seed", "1", "--storage", storage, *SHORT)
+    ended = stress("churn", "--seed", "1", *SHORT, "--storage", *mixture)
     assert 0 == ended.status, ended.said
     assert "churn: every promise held (seed 1)" in ended.said
     assert int(re.findall(r"(\d+) distinct tags were invalidated", ended.said)[0]) > 1000

@@ -21,15 +21,15 @@ SHORT = ("--processes", "2", "--seconds", "10", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
 
 
-@pytest.mark.parametrize("storage", ["memory", "lmdb"])
-def test_reboot_holds(storage: str, stress: Stress) -> None:
-    """Removals, reboots and clocks: nothing stale, and what was kept in order survives."""
-    ended = stress("reboot", "--seed", "1", "--storage", storage, *SHORT)
+@pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("lmdb", "--bus"), ("redis",)], ids="".join)
+def test_reboot_holds(mixture: tuple[str, ...], stress: Stress) -> None:
+    """Removals, reboots and clocks, with a listener and without: nothing stale, and what was kept in order survives."""
+    ended = stress("reboot", "--seed", "1", *SHORT, "--storage", *mixture)
     assert 0 == ended.status, ended.said
     assert "reboot: every promise held (seed 1)" in ended.said
     ends, survivals = map(int, re.findall(r"(\d+) ends, (\d+) of them survived", ended.said)[0])
     assert ends > 0
-    assert survivals > 0 or storage == "memory"
+    assert survivals > 0 or mixture == ("memory",)
 
 
 @pytest.mark.parametrize(("mutant", "storage"), [("deaf", "memory"), ("blind", "memory"), ("ageless", "lmdb")])
