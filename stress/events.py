@@ -7,7 +7,8 @@ An event is EVENT_WORDS words:
     key, tag       by number, or NONE
     version        what was read or written
     finished       what was finished for the key before a read began
-    filled         when the fill of what was read had seen the truth; 0: that is not known
+    filled         when the fill of what was read had seen the truth; 0: that is not known. Of a fill: when the call
+                   began that it is for
     who            process << 24 | slot << 8 | lane
 
 A ring is a count and the places of the last RING_EVENTS events; the count moves last, so an event that was cut short
@@ -32,6 +33,7 @@ NONE = 2**64 - 1
 
 KINDS = (
     "read", "raised", "begun", "invalidate", "set", "delete", "clear", "prune", "visitors", "drop", "busy", "settled",
+    "fill",
 )  # fmt: skip
 """What an event can be; it is kept as its index."""
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}

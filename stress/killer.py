@@ -183,7 +183,7 @@ class Malice:
 def main(options: Options) -> bool:
     """Run killer; whether all promises held."""
     shape = Shape(options.processes, LANES, tree.KEYS)
-    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run), proven(run) as proof:
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run), proven(run, is_once=True) as proof:
         fleet = Fleet(run.board, lambda slot: work(run, slot), run.directory)
         malice = Malice(run, fleet)
         try:

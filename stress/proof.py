@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from stress import tree, ways
-from stress.events import EVENT_WORDS, Event, events_of
+from stress.events import EVENT_WORDS, Event, events_of, lines
 from stress.fleet import spawn
 from stress.history import Checker, Violation, World, check, explain
+from stress.once import Once
 
 if TYPE_CHECKING:
     from stress.run import Run
@@ -42,24 +43,33 @@ def world_of(slots_per_host: int) -> World:
     return World(tree.reached_by, lambda slot: slot // slots_per_host, ways.OWN_FILL, ways.OLDEST_NS)
 
 
+def _once_of(run: Run, slots_per_host: int) -> Once:
+    overdue_ns = int(run.flight_timeout_s * 1e9)
+    if run.options.storage == "memory":
+        return Once(lambda fill: fill.process, overdue_ns)
+    return Once(lambda fill: fill.slot // slots_per_host, overdue_ns)
+
+
 class Witness:
     """Reads the rings and judges, in the process of the proof.
 
     Args:
         run: of a program that reads and writes the tree.
         slots_per_host: so many places of the fleet learn at once what one of them has done.
+        is_once: whether all of a host use one segment all the time, so that they compute once (once.py).
 
     Attributes:
         reads, unexplained: how many there were so far.
         missed: events that were written over before they were looked at.
     """
 
-    def __init__(self, run: Run, slots_per_host: int) -> None:
+    def __init__(self, run: Run, slots_per_host: int, is_once: bool) -> None:
         self.reads = self.unexplained = self.missed = 0
         self._run = run
         self._world = world_of(slots_per_host)
         self._checker = Checker(self._world)
         self._rings = [*run.board.rings(), run.board.own_ring()]
+        self._once = _once_of(run, slots_per_host) if is_once else None
         self._seen = [0] * len(self._rings)
         self._waiting: list[Event] = []
         self._file = _kept_in(Path(run.options.history), run, slots_per_host) if run.options.history else None
@@ -70,10 +80,12 @@ class Witness:
         ripe_ns = time.monotonic_ns() - RIPE_NS
         self._waiting = [read for read in reads if read.end_ns >= ripe_ns]
         self._judge([read for read in reads if read.end_ns < ripe_ns])
+        self._judge_fills(ripe_ns)
 
     def end(self) -> None:
         """Judge the rest, once nobody is left."""
         self._judge([*self._waiting, *self._hear()])
+        self._judge_fills(time.monotonic_ns())
         if self._file is not None:
             self._file.close()
 
@@ -90,7 +102,25 @@ class Witness:
             self._file.write(array("Q", words))
         events = events_of(words)
         self._checker.hear(events)
+        if self._once is not None:
+            self._once.hear(events)
         return events
+
+    def _judge_fills(self, before_ns: int) -> None:
+        pairs = [] if self._once is None else self._once.judge(before_ns)
+        for pair in pairs[:MOST_REPORTS]:
+            first, second = pair
+            began = min(first.filled_ns, second.filled_ns)
+            self._run.fail(
+                f"TWICE, seed {self._run.options.seed}: key {first.key} was computed twice at once, by way "
+                f"{first.way}; the calls began at 0 ms and {abs(first.filled_ns - second.filled_ns) / 1e6:.3f} ms:\n"
+                f"{lines(pair, tree.TAGS, began)}"
+            )
+
+    @property
+    def fills(self) -> int:
+        """How many were looked at."""
+        return 0 if self._once is None else self._once.fills
 
     def _judge(self, reads: Sequence[Event]) -> None:
         found = self._checker.judge(reads)
@@ -109,14 +139,14 @@ class Proof:
     """A process of its own: its looks take time, in which the supervisor must see who was stopped.
 
     Args:
-        run, slots_per_host: as above.
+        run, slots_per_host, is_once: as above.
     """
 
-    def __init__(self, run: Run, slots_per_host: int) -> None:
+    def __init__(self, run: Run, slots_per_host: int, is_once: bool) -> None:
         self._run = run
         told, self._tell = os.pipe()
         self._answer, answer = os.pipe()
-        self._pid = spawn(lambda: _attend(Witness(run, slots_per_host), told, answer))
+        self._pid = spawn(lambda: _attend(Witness(run, slots_per_host, is_once), told, answer))
         os.close(told)
         os.close(answer)
 
@@ -128,9 +158,11 @@ class Proof:
         if not said:
             self._run.fail("the process that was to judge the history is gone")
             return
-        reads, unexplained, missed = json.loads(said)
+        reads, unexplained, missed, fills = json.loads(said)
         lost = f"; {missed} events were written over unseen" if missed else ""
         self._run.say(f"history: {reads} reads judged, {unexplained} of them unexplained{lost}")
+        if fills:
+            self._run.say(f"once: {fills} fills looked at")
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -141,15 +173,16 @@ class Proof:
 
 
 @contextlib.contextmanager
-def proven(run: Run, slots_per_host: int = 0) -> Iterator[Proof]:
+def proven(run: Run, slots_per_host: int = 0, is_once: bool = False) -> Iterator[Proof]:
     """The proof of a run, which leaves nothing behind.
 
     Args:
         run: as above.
         slots_per_host: as above; 0: as the options say.
+        is_once: as above.
     """
     options = run.options
-    proof = Proof(run, slots_per_host or (options.processes if options.hosts > 1 else run.board.shape.slots))
+    proof = Proof(run, slots_per_host or (options.processes if options.hosts > 1 else run.board.shape.slots), is_once)
     try:
         yield proof
     finally:
@@ -160,7 +193,7 @@ def _attend(witness: Witness, told: int, answer: int) -> None:
     while not select.select([told], [], [], EVERY_S)[0]:
         witness.look()
     witness.end()
-    os.write(answer, json.dumps((witness.reads, witness.unexplained, witness.missed)).encode())
+    os.write(answer, json.dumps((witness.reads, witness.unexplained, witness.missed, witness.fills)).encode())
 
 
 def _kept_in(directory: Path, run: Run, slots_per_host: int) -> BinaryIO:

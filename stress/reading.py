@@ -11,7 +11,20 @@ import zoocache
 from stress import oracle, tree
 from stress.board import L_BUSY, L_HITS, L_LONGEST_HIT_NS, L_RAISED, L_READS, L_SINCE_NS
 from stress.run import Lane
-from stress.ways import AGE_S, ASYNC_WAYS, BY_NAME, PART, WAY_NUMBERS, WAYS, Planned, Way, aging, quietly, refreshed
+from stress.ways import (
+    AGE_S,
+    ASYNC_WAYS,
+    BY_NAME,
+    PART,
+    WAY_NUMBERS,
+    WAYS,
+    Planned,
+    Way,
+    aging,
+    calling,
+    quietly,
+    refreshed,
+)
 
 TASKS = 3
 """Tasks of a process that read at the same time."""
@@ -77,6 +90,7 @@ class Reader:
         keys = way.covers(key)
         reading, start_ns = self.expect(keys), time.monotonic_ns()
         self.lane.counters[L_SINCE_NS] = start_ns
+        calling.set((self.lane.ring, start_ns))
         try:
             found = way.call(key)
         except (Planned, zoocache.FillFailed) as error:

@@ -58,7 +58,7 @@ def work(run: Run, slot: int) -> None:
 def main(options: Options) -> bool:
     """Run storm; whether all promises held."""
     shape = Shape(options.processes, LANES, tree.KEYS)
-    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run), proven(run) as proof:
+    with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run), proven(run, is_once=True) as proof:
         have_done(run, work, Watch(run))
         proof.end()
         return conclude(run, lambda: read_all(run))

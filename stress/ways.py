@@ -10,12 +10,15 @@ the world that they look at (`seen`) is the module's too. A process of the fleet
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import zoocache
+from stress.events import Ring
 from stress.tree import neighbour, own_tag
 from zoocache import add_deps, cacheable
 
@@ -55,6 +58,23 @@ def _testify(*keys: int) -> Testimony:
     return filled_ns, *found
 
 
+calling: ContextVar[tuple[Ring, int] | None] = ContextVar("calling", default=None)
+"""Where the present call of a reader notes its fills, and when it began."""
+
+
+@contextlib.contextmanager
+def _filling(way: Callable[[int], Any], key: int) -> Iterator[None]:
+    """Note a fill that no reader asks for except by this way, in a call of its own; see once.py."""
+    start_ns = time.monotonic_ns()
+    try:
+        yield
+    finally:
+        told = calling.get()
+        if told is not None:
+            ring, called_ns = told
+            ring.note("fill", key, start_ns, time.monotonic_ns(), way=WAY_NUMBERS[way], filled_ns=called_ns)
+
+
 def _dawdle() -> None:
     pause_s = seen.chance.choice(DAWDLES_S)
     if pause_s:
@@ -72,10 +92,11 @@ def plainly(key: int) -> Testimony:
 @cacheable
 def lately(key: int) -> Testimony:
     """The tag is added after the truth was read."""
-    testimony = _testify(key)
-    _dawdle()
-    add_deps([own_tag(key)])
-    return testimony
+    with _filling(lately, key):
+        testimony = _testify(key)
+        _dawdle()
+        add_deps([own_tag(key)])
+        return testimony
 
 
 @cacheable
@@ -96,25 +117,28 @@ def deep_inside(key: int) -> Testimony:
 @cacheable(deps=lambda key: [own_tag(key), own_tag(neighbour(key))])
 def both(key: int) -> Testimony:
     """Two tags, in different places of the tree."""
-    testimony = _testify(key, neighbour(key))
-    _dawdle()
-    return testimony
+    with _filling(both, key):
+        testimony = _testify(key, neighbour(key))
+        _dawdle()
+        return testimony
 
 
 @cacheable(deps=lambda key: [own_tag(key)], ttl=0.04, max_age=MAX_AGE_S)
 def briefly(key: int) -> Testimony:
     """Expires again and again; reads extend it, but not for long."""
-    testimony = _testify(key)
-    _dawdle()
-    return testimony
+    with _filling(briefly, key):
+        testimony = _testify(key)
+        _dawdle()
+        return testimony
 
 
 @cacheable(deps=lambda key: [own_tag(key)], version=2)
 def openly(key: int) -> list[int]:
     """What is kept is mutable."""
-    testimony = _testify(key)
-    _dawdle()
-    return list(testimony)
+    with _filling(openly, key):
+        testimony = _testify(key)
+        _dawdle()
+        return list(testimony)
 
 
 @cacheable(deps="quiet")

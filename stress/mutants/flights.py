@@ -46,6 +46,10 @@ def _inherited_lock() -> None:
 MUTANTS = {
     "everyone-leads": Mutant("who misses looks for a flight", _everyone_leads, "herd"),
     "everyone-leads-on-host": Mutant("who misses looks for a claim", _everyone_leads, "herd", "lmdb"),
+    "everyone-leads-in-storm": Mutant("who misses waits for an overtaken flight, too", _everyone_leads, "storm"),
+    "everyone-leads-in-storm-on-host": Mutant(
+        "who misses waits for an overtaken claim, too", _everyone_leads, "storm", "lmdb"
+    ),
     "no-heir": Mutant("claims of the dead are inherited", _no_heir, "herd", "lmdb"),
     "no-recovery": Mutant(
         "where the gate stays shut, the kernel's lock is asked", _no_recovery, "killer", options=("--points", "lock.")

@@ -30,8 +30,9 @@ OF_PROGRAM = {
 GRACE_S = 120.0
 
 JUDGES = {
-    "oracle": r"^STALE: |^OLD: | brought ", "history": r"^HISTORY, ", "progress": "^STUCK|^UNSETTLED",
-    "check": "^at the end, ", "exception": "^an exception that was not planned",
+    "oracle": r"^STALE: |^OLD: | brought ", "history": r"^HISTORY, ", "once": r"^TWICE, ",
+    "progress": "^STUCK|^UNSETTLED", "check": "^at the end, ",
+    "exception": "^an exception that was not planned",
 }  # fmt: skip
 """Whose report begins how. A mutant that makes the library raise, and nothing else, may be none: it was not caught."""
 FAILURE = re.compile(r"caught after ([\d.]+) s")

@@ -33,6 +33,7 @@ def test_storm_holds(storage: str, stress: Stress, tmp_path_factory: pytest.Temp
     assert " 0 faults" in ended.said
     (judged,) = re.findall(r"history: (\d+) reads judged, 0 of them unexplained\n", ended.said)
     assert int(judged) > reads / 2
+    assert int(re.findall(r"once: (\d+) fills looked at\n", ended.said)[0]) > 100
     again = stress("history", str(next(kept.iterdir())))
     assert 0 == again.status, again.said
     assert f" {judged} reads, 0 faults;" in again.said
@@ -61,4 +62,13 @@ def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
     ended = stress("storm", "--seed", "2", "--storage", storage, "--mutant", mutant, *UNTIL_CAUGHT)
     assert 1 == ended.status, ended.said
     assert who_saw(ended.said, 2), ended.said
+    assert "storm: BROKEN (seed 2)" in ended.said
+
+
+@pytest.mark.parametrize("storage", ["memory", "lmdb"])
+def test_two_fills_at_once_are_seen(storage: str, stress: Stress) -> None:
+    """Where nobody looks for a flight, storm fails within seconds, and shows the fills of one key that overlapped."""
+    ended = stress("storm", "--seed", "2", "--storage", storage, "--mutant", "everyone-leads", *UNTIL_CAUGHT)
+    assert 1 == ended.status, ended.said
+    assert re.search(r"TWICE, seed 2: key \d+ was computed twice at once, .*\n.* fill/\d .*\n.* fill/\d ", ended.said)
     assert "storm: BROKEN (seed 2)" in ended.said
