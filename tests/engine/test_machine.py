@@ -120,6 +120,13 @@ class EngineMachine(RuleBasedStateMachine):
         """The database changes, and that is told."""
         self.world.invalidate(process, tags, plan)
 
+    @rule(process=process_, plan=plans)
+    def invalidate_what_is_live(self, process: int, plan: list[int]) -> None:
+        """What the process holds ready is invalidated: who comes in the middle of that finds it still live."""
+        self.world.begin(process, "team", [])
+        self.world.finish()
+        self.world.invalidate(process, ("org:1:team",), plan)
+
     @rule(process=process_, tags=tags_, plan=plans, dies_in=st.integers(0, 10))
     def die_while_invalidating(self, process: int, tags: tuple[str, ...], plan: list[int], dies_in: int) -> None:
         """The process is killed at a named point of an invalidation, which promises nothing then."""
