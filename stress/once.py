@@ -8,8 +8,9 @@ and with the start of their call. Two of one key overlap only if the second one'
     or waited so long that it may have done without a lock that cannot be had; or the first one's did
     or came after a leader who was overdue, and may have ended the claim of its successor when it woke
 
-It does not help that the first was overtaken: who comes then waits for its end all the same, and tries again. With
-storage in memory each process computes for itself. Who was killed in a fill has noted none.
+A fill of which the library could not tell the others, for want of a claim or of a slot, is not noted (`listen`); in the
+smallest segment there are few. It does not help that the first was overtaken: who comes then waits for its end all the
+same, and tries again. With storage in memory each process computes for itself. Who was killed in a fill has noted none.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from stress.events import Event
+from stress.ways import calling
 from zoocache.engine.call import TRIES
+from zoocache.shm.claims import Claim, Claims
 from zoocache.shm.lock import DEFAULT_TIMEOUT_S
+from zoocache.shm.segment import Segment
 
 MUTATIONS = frozenset(("invalidate", "set", "delete", "clear", "prune", "visitors", "drop", "busy"))
 KEPT_FILLS, KEPT_MUTATIONS = 64, 20_000
@@ -86,3 +90,27 @@ class Once:
             return True
         met = sum(each.start_ns < second.start_ns and each.end_ns > second.filled_ns for each in self._mutations)
         return met >= TRIES
+
+
+def listen() -> None:
+    """In a process of the fleet, before a mutant is planted: find out which fills nobody can be told of."""
+    lead, claim_slot = Claims.lead, Segment.claim_slot
+
+    def lead_and_tell(self: Claims, high: int, low: int, up_ms: int) -> tuple[Claim | None, bool]:
+        found = lead(self, high, low, up_ms)
+        _tell(found[0] is not None)
+        return found
+
+    def claim_slot_and_tell(self: Segment, wall_ms: int) -> int:
+        found = claim_slot(self, wall_ms)
+        _tell(found != 0)
+        return found
+
+    Claims.lead = lead_and_tell  # type: ignore[method-assign]
+    Segment.claim_slot = claim_slot_and_tell  # type: ignore[method-assign]
+
+
+def _tell(is_told: bool) -> None:
+    call = calling.get()
+    if call is not None and not is_told:
+        call.is_untold = True

@@ -18,6 +18,7 @@ from stress.ways import (
     PART,
     WAY_NUMBERS,
     WAYS,
+    Calling,
     Planned,
     Way,
     aging,
@@ -90,7 +91,7 @@ class Reader:
         keys = way.covers(key)
         reading, start_ns = self.expect(keys), time.monotonic_ns()
         self.lane.counters[L_SINCE_NS] = start_ns
-        calling.set((self.lane.ring, start_ns))
+        calling.set(Calling(self.lane.ring, start_ns))
         try:
             found = way.call(key)
         except (Planned, zoocache.FillFailed) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from stress import oracle, tree, ways
+from stress import once, oracle, tree, ways
 from stress.board import (
     L_BUSY,
     L_FILLS,
@@ -48,6 +48,7 @@ LONGEST_WRITE_S = 10.0
 
 def work(run: Run, slot: int) -> None:
     """What a process of the fleet does until the run is over."""
+    once.listen()
     run.settle()
     lanes = [Lane(run, slot, number) for number in range(LANES)]
     writer, *readers, looper = lanes

@@ -58,8 +58,23 @@ def _testify(*keys: int) -> Testimony:
     return filled_ns, *found
 
 
-calling: ContextVar[tuple[Ring, int] | None] = ContextVar("calling", default=None)
-"""Where the present call of a reader notes its fills, and when it began."""
+class Calling:
+    """A call of a reader.
+
+    Attributes:
+        ring: where it notes its fills.
+        called_ns: when it began.
+        is_untold: something in it is computed without telling the other processes.
+    """
+
+    __slots__ = ("called_ns", "is_untold", "ring")
+
+    def __init__(self, ring: Ring, called_ns: int) -> None:
+        self.ring, self.called_ns, self.is_untold = ring, called_ns, False
+
+
+calling: ContextVar[Calling | None] = ContextVar("calling", default=None)
+"""Of this thread or task, at present."""
 
 
 @contextlib.contextmanager
@@ -69,10 +84,10 @@ def _filling(way: Callable[[int], Any], key: int) -> Iterator[None]:
     try:
         yield
     finally:
-        told = calling.get()
-        if told is not None:
-            ring, called_ns = told
-            ring.note("fill", key, start_ns, time.monotonic_ns(), way=WAY_NUMBERS[way], filled_ns=called_ns)
+        call = calling.get()
+        if call is not None and not call.is_untold:
+            number = WAY_NUMBERS[way]
+            call.ring.note("fill", key, start_ns, time.monotonic_ns(), way=number, filled_ns=call.called_ns)
 
 
 def _dawdle() -> None:
