@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, program in PROGRAMS.items():
         about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
         ways = {ON_HOSTS: _add_options_of_hosts} | dict.fromkeys(WITH_SERVER, _add_options_of_one_host)
-        ways["killer"] = _add_options_of_killer
+        ways |= {"killer": _add_options_of_killer, "churn": _add_options_of_churn, "reboot": _add_options_of_reboot}
         add: Callable[[argparse.ArgumentParser], None] = ways.get(name, _add_options)
         add(programs.add_parser(name, help=about, description=about))
     judge = programs.add_parser("history", help="judge again what a run with --history kept")
@@ -99,6 +99,16 @@ def _add_options_of_hosts(parser: argparse.ArgumentParser) -> None:
 def _add_options_of_one_host(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bus", action="store_true", help="whether there is a bus, though nobody else hears")
     _add_options(parser, storages=EVERY_STORAGE)
+
+
+def _add_options_of_churn(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--least", type=int, default=0, metavar="TAGS", help="do not end before so many tags")
+    _add_options_of_one_host(parser)
+
+
+def _add_options_of_reboot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--least", type=int, default=0, metavar="ENDS", help="do not end before so many were survived")
+    _add_options_of_one_host(parser)
 
 
 def _add_options_of_killer(parser: argparse.ArgumentParser) -> None:

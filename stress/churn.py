@@ -227,7 +227,7 @@ def main(options: Options) -> bool:
     """Run churn; whether all promises held."""
     shape = Shape(options.processes, LANES, options.processes * WINDOW, cells=1)
     with opened(options, shape, FLIGHT_TIMEOUT_S) as run, served(run):
-        have_done(run, work, Watch(run, lambda: f", {tags_of(run.board)} tags"))
+        have_done(run, work, Watch(run, lambda: f", {tags_of(run.board)} tags", lambda: tags_of(run.board)))
         run.say(f"{tags_of(run.board)} distinct tags were invalidated")
         return conclude(run, lambda: _read_last(run))
 

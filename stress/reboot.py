@@ -171,10 +171,12 @@ class Play:
         self._on_disk = run.directory / "on-disk"
 
     def play(self) -> None:
-        """Until time is over or somebody failed; the last life has its end."""
+        """Until time is over and enough was survived, or somebody failed; the last life has its end."""
         end_s = time.monotonic() + self._run.options.seconds
-        while not self._run.failed and time.monotonic() < end_s:
-            self._live(min(end_s, time.monotonic() + self._chance.uniform(*LIFE_S)))
+        while self._run.goes_on(end_s, self.survivals):
+            begin_s = time.monotonic()
+            until_s = begin_s + self._chance.uniform(*LIFE_S)
+            self._live(min(end_s, until_s) if begin_s < end_s else until_s)
             self._end(any_end(self._chance))
 
     # A life.

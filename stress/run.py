@@ -51,6 +51,7 @@ class Options:
         points: of killer: only at named points that begin so somebody dies or stops by himself.
         bus: whether the hosts hear each other; with one host, whether it has a bus all the same.
         history: a directory in which all events are kept; "" for none.
+        least: of churn and reboot: how much is to be done before they end, however long it takes.
     """
 
     processes: int
@@ -63,6 +64,7 @@ class Options:
     bus: bool = False
     history: str = ""
     points: str = ""
+    least: int = 0
 
 
 class Run:
@@ -117,6 +119,10 @@ class Run:
     def chance(self, *names: object) -> random.Random:
         """A source of chance of its own for whatever has these names."""
         return random.Random(f"{self.options.seed} {names}")
+
+    def goes_on(self, end_s: float, done: int) -> bool:
+        """Whether the program is to go on: its time is not over, or less was done than was asked for."""
+        return not self.failed and (time.monotonic() < end_s or done < self.options.least)
 
     def limit_s(self, seconds: float) -> float:
         """A limit of time on this machine."""

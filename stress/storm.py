@@ -79,7 +79,7 @@ def have_done(run: Run, do: Callable[[Run, int], None], watch: Watch) -> None:
 
 def _watch(run: Run, fleet: Fleet, watch: Watch) -> None:
     end_s = time.monotonic() + run.options.seconds
-    while time.monotonic() < end_s and not run.failed:
+    while run.goes_on(end_s, watch.done()):
         time.sleep(TICK_S)
         for departure in fleet.look():
             if not run.failed:  # who has reported a failure leaves, and so do the others
@@ -93,9 +93,11 @@ class Watch:
     Args:
         run: the run.
         also: what the program itself has to tell with each line of progress.
+        done: how much it has done of what it is there for.
     """
 
-    def __init__(self, run: Run, also: Callable[[], str] = str) -> None:
+    def __init__(self, run: Run, also: Callable[[], str] = str, done: Callable[[], int] = int) -> None:
+        self.done = done
         self._run = run
         self._also = also
         self._start_s = time.monotonic()

@@ -11,18 +11,19 @@ from tests.stress.conftest import Ended
 
 Stress = Callable[..., Ended]
 
-SHORT = ("--processes", "2", "--seconds", "3", "--slack", "5")
+SHORT = ("--processes", "2", "--seconds", "2", "--slack", "5", "--least", "5000")
 UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
 
 
 @pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("memory", "--bus"), ("redis",)], ids="".join)
 def test_churn_holds(mixture: tuple[str, ...], stress: Stress) -> None:
-    """More tags than the segment has room for: some give way, and nothing that is read is stale."""
+    """More tags than the segment has room for: some give way, unless prune was quicker, and nothing that is read is
+    stale."""
     ended = stress("churn", "--seed", "1", *SHORT, "--storage", *mixture)
     assert 0 == ended.status, ended.said
     assert "churn: every promise held (seed 1)" in ended.said
-    assert int(re.findall(r"(\d+) distinct tags were invalidated", ended.said)[0]) > 1000
-    assert re.findall(r"(\d+) tags given up for room", ended.said) != ["0"]
+    assert int(re.findall(r"(\d+) distinct tags were invalidated", ended.said)[0]) >= 5000
+    assert mixture == ("redis",) or re.findall(r"(\d+) tags given up for room", ended.said) != ["0"]
     assert "0 stale reads;" in ended.said
 
 
