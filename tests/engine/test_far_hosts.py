@@ -13,7 +13,7 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S, Children
-from tests.listener.conftest import keeper_of
+from tests.listener.conftest import end_listeners
 from tests.peers import Peer, PeerError, fork_peer
 from tests.promises import world
 from tests.proxy import Proxy
@@ -139,12 +139,9 @@ def _listener_of(host: str) -> int:
         segment.leave()
 
 
-def _end_listener(pid: int, number: int = signal.SIGKILL) -> None:
-    """And its keeper first, which would begin another."""
-    keeper = keeper_of(pid)
-    for each in (keeper, pid):
-        os.kill(each, number)
-    until(lambda: not any(Path(f"/proc/{each}").exists() for each in (keeper, pid)))
+def _end_listeners(but_of: str, number: int = signal.SIGKILL) -> None:
+    """On all hosts but one."""
+    end_listeners(os.environ["ZOOCACHE_PREFIX"], number, [_listener_of(but_of)])
     time.sleep(SERVED_S)  # until a look from before it is too old to be believed
 
 
@@ -153,10 +150,9 @@ def test_what_is_said_when_nobody_listens_is_sent(two_hosts: Callable[[str], Pee
     other hosts all the same."""
     ann, bob = two_hosts("one"), two_hosts("two")
     assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
-    _listener_of("two")
-    pid = _listener_of("one")
+    _listener_of("one")
     ann.call("zoocache.invalidate", "other")
-    _end_listener(pid)
+    _end_listeners(but_of="two")
     world.change("a", 1)
     ann.call("zoocache.invalidate", "thing:a")
     until(lambda: 1 == bob.call("thing", "a"))
@@ -175,12 +171,11 @@ def test_what_is_unsent_when_the_last_one_leaves_is_sent(
     ann = _start(children, "one", ann_url, proxy.url)
     bob = _start(children, "two", bob_url, server.url)
     assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
-    _listener_of("two")
-    pid = _listener_of("one")
+    _listener_of("one")
     proxy.drop()
     world.change("a", 1)
     ann.call("zoocache.invalidate", "thing:a")
-    _end_listener(pid)
+    _end_listeners(but_of="two")
     ann.end()
     proxy.heal()
     until(lambda: 1 == bob.call("thing", "a"))
@@ -192,10 +187,9 @@ def test_the_listener_of_an_idle_host_is_killed(number: int, two_hosts: Callable
     out of what lies there."""
     ann, bob = two_hosts("one"), two_hosts("two")
     assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
-    _listener_of("one")
     pid = _listener_of("two")
     assert [0, 0] == [each.call("thing", "a") for each in (ann, bob)]
-    _end_listener(pid, number)
+    _end_listeners(but_of="one", number=number)
     world.change("a", 1)
     ann.call("zoocache.invalidate", "thing:a", wait=True)
     time.sleep(2 * WATCH_S)  # it is idle: no process there looks whether it is listened to

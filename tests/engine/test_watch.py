@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,15 +11,14 @@ import pytest
 
 from tests.children import DEADLINE_S, Children
 from tests.conftest import objects_of
-from tests.listener.conftest import keeper_of
+from tests.listener.conftest import end_listeners
 from tests.proxy import Proxy
 from tests.servers import Servers
 from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
 from zoocache.listener import starter
-from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_PID
+from zoocache.shm.layout import H_CAUGHT_UP
 from zoocache.shm.object import CURRENT_S
-from zoocache.shm.segment import Segment
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -100,7 +97,9 @@ def test_a_new_segment_is_looked_at_anew(redis_url: str, prefix: str, monkeypatc
         time.sleep(0.01)
 
 
-def test_who_looks_in_the_middle_of_a_look(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_who_looks_in_the_middle_of_a_look(
+    servers: Servers, prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A thread that looks while another, which has found that nobody listened, drops what is live, finds it too."""
     monkeypatch.setattr(watch, "WATCH_S", 0.05)
     configure(bus_url=servers.start().url)
@@ -120,13 +119,13 @@ def test_who_looks_in_the_middle_of_a_look(servers: Servers, monkeypatch: pytest
 
     (tmp_path / "nothing.py").touch()
     monkeypatch.setattr(starter, "PROGRAM", str(tmp_path / "nothing.py"))
-    _end_listener(engine.trie.segment)
+    end_listeners(prefix)
     looker._lost = drop_late
     call_until(lambda: believed)
     assert [False] == believed
 
 
-def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children) -> None:
+def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children, prefix: str) -> None:
     """Who looked while the listener's first catch-up was under way finds out, too, that it died soon after that."""
     network = Proxy(children, servers.start().path)
     network.delay(100)
@@ -140,17 +139,6 @@ def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children) ->
         assert engine.watch()
         assert time.monotonic() < end_s, "the listener does not catch up"
         time.sleep(0.005)
-    _end_listener(engine.trie.segment)
+    end_listeners(prefix)
     looker._next_s = 0.0
     assert not engine.watch()
-
-
-def _end_listener(segment: Segment) -> None:
-    """And its keeper first, which would begin another."""
-    pid = segment.words[H_LISTENER_PID]
-    for each in (keeper_of(pid), pid):
-        os.kill(each, signal.SIGKILL)
-    end_s = time.monotonic() + DEADLINE_S
-    while segment.has_listener():
-        assert time.monotonic() < end_s, "it does not end"
-        time.sleep(0.005)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from zoocache.bus import Message
 from zoocache.bus.redis import RedisBus
 from zoocache.config import Settings
 from zoocache.engine.hosts import Hosts
-from zoocache.listener.starter import Starter
+from zoocache.listener.starter import PROGRAM, Starter
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
 from zoocache.shm.layout import H_LISTENER_PID, H_SEQ, MIN_SIZE
@@ -45,6 +45,35 @@ def is_alive(pid: int) -> bool:
 def keeper_of(pid: int) -> int:
     """The process that waits for a listener."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def end_listeners(prefix: str, number: int = signal.SIGKILL, spared: Sequence[int] = ()) -> None:
+    """End the listeners of a prefix and their keepers, which would begin others; and those that are on their way, for
+    where the first one takes long to come somebody begins a second, which takes its place.
+
+    Args:
+        prefix: of this test.
+        number: the signal.
+        spared: listeners of other hosts, which stay.
+    """
+    staying = {each for pid in spared for each in (pid, keeper_of(pid))}
+
+    def all_have_ended() -> bool:
+        doomed = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in staying]
+        doomed = [pid for pid in doomed if _command(pid)[-2:] == [PROGRAM, prefix]]
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return not doomed
+
+    until(all_have_ended)
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 class Used:

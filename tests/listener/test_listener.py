@@ -16,7 +16,7 @@ import pytest
 from tests.children import DEADLINE_S, ROOT, Children
 from tests.conftest import objects_of
 from tests.forks import Forks
-from tests.listener.conftest import Used, is_alive, keeper_of, until
+from tests.listener.conftest import Used, end_listeners, is_alive, keeper_of, until
 from tests.proxy import Proxy
 from tests.servers import Servers
 from zoocache import clock, deps
@@ -236,7 +236,7 @@ def test_a_signal_ends_it(number: int, used: MakeUsed) -> None:
     pid = one.listened()
     os.kill(pid, number)
     until(lambda: not is_alive(pid))
-    assert 0 == one.trie.words[H_LISTENER_PID]
+    assert pid != one.trie.words[H_LISTENER_PID], "it took its number back; a second one may have been on its way"
     until(lambda: one.listened() != pid)
 
 
@@ -250,6 +250,16 @@ def test_it_is_killed_where_nobody_looks(used: MakeUsed) -> None:
     one.tell("a")
     until(lambda: one.pid not in {0, pid})
     until(lambda: other.stale(since, "a"))
+
+
+def test_it_is_killed_when_it_has_just_come(used: MakeUsed, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds nobody then, and never looks again, has begun another, however lately the first one was begun."""
+    monkeypatch.setattr(starter, "TURN_MS", 3_600_000)
+    one = used()
+    one.listened()
+    end_listeners(prefix)
+    assert not one.ensure()
+    until(one.trie.segment.has_listener)
 
 
 def test_its_keeper_is_killed(used: MakeUsed) -> None:
@@ -271,7 +281,7 @@ def test_its_keeper_passes_a_signal_on(used: MakeUsed) -> None:
     keeper = keeper_of(pid)
     os.kill(keeper, signal.SIGTERM)
     until(lambda: not is_alive(pid) and not is_alive(keeper))
-    assert 0 == one.trie.words[H_LISTENER_PID]
+    assert pid != one.trie.words[H_LISTENER_PID]
 
 
 def test_the_segment_is_removed_under_it(used: MakeUsed) -> None:

@@ -12,7 +12,7 @@ from tests.stress.conftest import Ended
 Stress = Callable[..., Ended]
 
 SHORT = ("--processes", "2", "--seconds", "2", "--slack", "5", "--least", "5000")
-UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
+UNTIL_CAUGHT = ("--processes", "3", "--seconds", "180", "--slack", "5")
 
 
 @pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("memory", "--bus"), ("redis",)], ids="".join)

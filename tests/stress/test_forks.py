@@ -15,7 +15,7 @@ from tests.stress.conftest import Ended
 Stress = Callable[..., Ended]
 
 SHORT = ("--processes", "2", "--seconds", "4", "--slack", "5")
-UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
+UNTIL_CAUGHT = ("--processes", "3", "--seconds", "180", "--slack", "5")
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])

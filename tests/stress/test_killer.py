@@ -16,7 +16,7 @@ from zoocache.shm import points
 Stress = Callable[..., Ended]
 
 SHORT = ("--processes", "3", "--seconds", "4", "--slack", "5")
-UNTIL_CAUGHT = ("--processes", "4", "--seconds", "60", "--slack", "1")
+UNTIL_CAUGHT = ("--processes", "4", "--seconds", "180", "--slack", "1")
 
 
 def test_the_points_that_can_be_reached() -> None:

@@ -13,7 +13,7 @@ from tests.stress.judges import who_saw
 Stress = Callable[..., Ended]
 
 SHORT = ("--hosts", "2", "--processes", "1", "--seconds", "3", "--slack", "5")
-UNTIL_CAUGHT = ("--hosts", "2", "--processes", "2", "--seconds", "60", "--slack", "5")
+UNTIL_CAUGHT = ("--hosts", "2", "--processes", "2", "--seconds", "180", "--slack", "5")
 
 
 @pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("redis",), ("redis", "--no-bus")], ids="".join)

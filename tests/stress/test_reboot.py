@@ -18,7 +18,7 @@ from zoocache import clock
 Stress = Callable[..., Ended]
 
 SHORT = ("--processes", "2", "--seconds", "5", "--slack", "5")
-UNTIL_CAUGHT = ("--processes", "3", "--seconds", "60", "--slack", "5")
+UNTIL_CAUGHT = ("--processes", "3", "--seconds", "180", "--slack", "5")
 
 
 @pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("lmdb", "--bus"), ("redis",)], ids="".join)

@@ -33,7 +33,7 @@ from zoocache.engine.hosts import Hosts
 from zoocache.errors import Busy, ConfigError, ServerDown, ServerRefused, StorageError
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
-from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_LISTENER_PID, H_REFUSED
+from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID, H_REFUSED
 from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing
 from zoocache.storage.opening import far_store, near_store
 from zoocache.trie import Trie
@@ -132,6 +132,7 @@ class Listener:
         segment = self._trie.segment
         segment.claim_slot(clock.wall_ms())
         segment.words[H_LISTENER_PID] = os.getpid()
+        segment.words[H_LISTENER_MS] = 0  # it has come: should it be killed, its successor need not wait
         sender = threading.Thread(target=self._send, name="zoocache-sender", daemon=True)
         sender.start()
         try:

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("zoocache")
 
 TURN_MS = 1000
-"""So long after somebody began to start a listener nobody else does."""
+"""So long after somebody began to start a listener nobody else does, unless that one has come and gone: who has
+something to be sent may be idle from here on, and must not take one that was killed for one that is on its way. One
+that dies again and again is begun as often as one can begin."""
 
 STARTING_MS = 10_000
 """A listener that is not there after this has failed to start."""
