@@ -19,6 +19,13 @@ is given three, for a run ends with the catch."""
 PROGRAM = "import sys; from stress.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests here have longer than others."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(PATIENT_S + 60))
+
+
 class Ended(NamedTuple):
     """How a program ended: its exit status, and what it said."""
 
