@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import shutil
 import socket
 import ssl
@@ -69,9 +70,8 @@ class Front:
             client = self._context.wrap_socket(plain, server_side=True)
             self._sockets.append(client)
             server.connect(self._target)
-            while data := client.recv(65_536):
-                server.sendall(data)
-                client.sendall(_whole_reply(server))
+            while _pass_on(client, server):
+                pass
 
     def end(self) -> None:
         """Close all, and wait for the threads."""
@@ -84,15 +84,16 @@ class Front:
             each.close()
 
 
-def _whole_reply(server: socket.socket) -> bytes:
-    """The reply to one command; none of this file's is longer than a second of silence."""
-    server.settimeout(0.05)
-    data = b""
-    with contextlib.suppress(TimeoutError):
-        while chunk := server.recv(1 << 20):
-            data += chunk
-    server.settimeout(None)
-    return data
+def _pass_on(client: ssl.SSLSocket, server: socket.socket) -> bool:
+    """Wait for either, and hand what it says to the other; False at the end."""
+    ready = [client] if client.pending() else select.select([client, server], [], [])[0]
+    for one, other in ((client, server), (server, client)):
+        if one in ready:
+            data = one.recv(1 << 20)
+            other.sendall(data)
+            if not data:
+                return False
+    return True
 
 
 @pytest.fixture
