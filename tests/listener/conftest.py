@@ -66,7 +66,7 @@ def end_listeners(prefix: str, number: int = signal.SIGKILL, spared: Sequence[in
                 os.kill(pid, number)
         return not doomed
 
-    until(all_have_ended)
+    until(lambda: all_have_ended() and all_have_ended())  # one that was forked meanwhile is there the second time
 
 
 def _command(pid: int) -> list[str]:

@@ -24,7 +24,7 @@ from zoocache.config import Settings
 from zoocache.errors import ServerRefused
 from zoocache.listener import process, starter
 from zoocache.server.names import names_of
-from zoocache.shm.layout import C_LEASED, H_LISTENER_PID, H_OUT_TAIL, H_REFUSED
+from zoocache.shm.layout import C_LEASED, H_CAUGHT_UP, H_LISTENER_PID, H_OUT_TAIL, H_REFUSED
 from zoocache.shm.segment import attach, private
 from zoocache.storage import FOREVER
 from zoocache.storage.lmdb import LmdbStore
@@ -260,6 +260,21 @@ def test_it_is_killed_when_it_has_just_come(used: MakeUsed, prefix: str, monkeyp
     end_listeners(prefix)
     assert not one.ensure()
     until(one.trie.segment.has_listener)
+
+
+def test_its_follower_has_caught_up_with_nothing(used: MakeUsed, prefix: str, servers: Servers) -> None:
+    """What a killed listener had heard does not make anybody believe that its successor has."""
+    server = servers.start()
+    one = used("one", server.url)
+    one.listened()
+    end_listeners(prefix)
+    assert 1 == one.trie.words[H_CAUGHT_UP]
+    server.freeze()
+    os.waitpid(starter.start(one.settings), 0)
+    until(one.trie.segment.has_listener)
+    assert 0 == one.trie.words[H_CAUGHT_UP]
+    server.thaw()
+    until(lambda: one.trie.words[H_CAUGHT_UP])
 
 
 def test_its_keeper_is_killed(used: MakeUsed) -> None:

@@ -296,17 +296,13 @@ def _trouble(duty: Callable[[], None]) -> Exception | None:
 
 
 def run_detached(options: dict[str, Any]) -> None:
-    """The whole life of a listener that a user's process started.
-
-    Args:
-        options: the fields of its `Settings`.
-    """
+    """The whole life of a listener that a user's process started; `options` are the fields of its `Settings`."""
     settings, ending = Settings(**options), Ending()
     with ending.on_signals():
         segment = attach_to_existing(settings.prefix or "", host_id=settings.host_id or "")
         if segment is None:
             return
-        if segment.become_listener():
+        if _becomes_listener(segment):
             Listener(settings, segment, ending, stays=False).run()
         else:
             segment.leave()
@@ -337,7 +333,16 @@ def run(settings: Settings) -> None:
 def _has_its_turn(segment: Segment, ending: Ending) -> bool:
     """Wait until no other process is the listener; False if there is nothing to wait for any more."""
     while not ending.is_near and segment.is_current():
-        if segment.become_listener():
+        if _becomes_listener(segment):
             return True
         time.sleep(TURN_S)
     return False
+
+
+def _becomes_listener(segment: Segment) -> bool:
+    """Be the listener, unless there is one. What a killed one had heard is not all there is to hear any more. That is
+    taken back before the lock is taken: whoever sees that somebody listens sees that he has not caught up."""
+    if segment.has_listener():
+        return False
+    segment.words[H_CAUGHT_UP] = 0
+    return segment.become_listener()
