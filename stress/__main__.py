@@ -7,6 +7,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from stress import bench, churn, forks, herd, killer, partition, proof, reboot, soak, storm
@@ -20,6 +21,8 @@ PROGRAMS: dict[str, Callable[[Options], bool]] = {
 ON_HOSTS = "partition"
 WITH_SERVER = ("storm", "killer", "churn", "reboot", "forks", "soak")
 """Those that may be given a server, though they have one host."""
+LEAST = {"churn": "there were so many tags", "reboot": "so many ends were survived"}
+"""Those that may be told how much to do."""
 HOST_STORAGES = ("memory", "lmdb")
 EVERY_STORAGE = (*HOST_STORAGES, "redis")
 HOSTS, PROCESSES_OF_A_HOST = 3, 2
@@ -75,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, program in PROGRAMS.items():
         about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
         ways = {ON_HOSTS: _add_options_of_hosts} | dict.fromkeys(WITH_SERVER, _add_options_of_one_host)
-        ways |= {"killer": _add_options_of_killer, "churn": _add_options_of_churn, "reboot": _add_options_of_reboot}
+        ways |= {"killer": _add_options_of_killer} | {each: partial(_add_options_with_least, amount=amount)
+                                                      for each, amount in LEAST.items()}  # fmt: skip
         add: Callable[[argparse.ArgumentParser], None] = ways.get(name, _add_options)
         add(programs.add_parser(name, help=about, description=about))
     judge = programs.add_parser("history", help="judge again what a run with --history kept")
@@ -101,13 +105,8 @@ def _add_options_of_one_host(parser: argparse.ArgumentParser) -> None:
     _add_options(parser, storages=EVERY_STORAGE)
 
 
-def _add_options_of_churn(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--least", type=int, default=0, metavar="TAGS", help="do not end before so many tags")
-    _add_options_of_one_host(parser)
-
-
-def _add_options_of_reboot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--least", type=int, default=0, metavar="ENDS", help="do not end before so many were survived")
+def _add_options_with_least(parser: argparse.ArgumentParser, amount: str) -> None:
+    parser.add_argument("--least", type=int, default=0, metavar="N", help=f"do not end before {amount}")
     _add_options_of_one_host(parser)
 
 

@@ -6,7 +6,6 @@ have learned all that it missed before it believes anything that lies on it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from stress.fleet import Fleet
@@ -18,7 +17,6 @@ PART = 0.5
 """So often, after a check."""
 LASTS_S = 0.2, 0.8
 GONE_S = 10.0
-TICK_S = 0.005
 
 
 def _is_removed(host: Host) -> bool:
@@ -72,12 +70,7 @@ class Absence:
         self._until(lambda: _is_removed(host), bury)
 
     def _until(self, holds: Callable[[], bool], bury: Callable[[], None]) -> None:
-        until_s = time.monotonic() + self._run.limit_s(GONE_S)
-        while not holds():
-            bury()
-            if time.monotonic() > until_s:
-                raise TimeoutError(f"{self.host} does not go away, seed {self._run.options.seed}")
-            time.sleep(TICK_S)
+        self._run.wait_until(holds, bury, GONE_S, f"{self.host} does not go away")
 
     def end(self) -> None:
         """It may come back."""

@@ -7,7 +7,6 @@ host reads at once: the first who comes finds that nobody has listened, and noth
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from stress.board import C_IDLE
@@ -21,7 +20,6 @@ PART = 0.4
 LASTS_S = WATCH_S + 0.1, WATCH_S + 0.5
 """A process looks after its listener once in WATCH_S; who is idle for less is as late as that."""
 CALM_S = 15.0
-TICK_S = 0.005
 
 
 class Idleness:
@@ -65,12 +63,7 @@ class Idleness:
         return all(word == IDLE_HERE for slot in slots for word in board.cells(slot)) and not self._hosts.unsettled()
 
     def _until(self, holds: Callable[[], bool], bury: Callable[[], None]) -> None:
-        until_s = time.monotonic() + self._run.limit_s(CALM_S)
-        while not self._run.failed and not holds():
-            bury()
-            if time.monotonic() > until_s:
-                raise TimeoutError(f"{self.host} does not become idle, seed {self._run.options.seed}")
-            time.sleep(TICK_S)
+        self._run.wait_until(holds, bury, CALM_S, f"{self.host} does not become idle")
 
     def end(self) -> None:
         """It is used again."""

@@ -6,20 +6,16 @@ attached.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from stress import processes
 from stress.run import Run
 from zoocache.listener import starter
 
 LISTENER = Path(__file__).with_name("listener.py")
-GONE_S = 10.0
-TICK_S = 0.01
 
 
 def use_own(run: Run, host: int | None) -> None:
@@ -42,14 +38,13 @@ def of(prefix: str, among: Sequence[int] | None = None) -> list[int]:
         prefix: of the run.
         among: these processes; None for all.
     """
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()] if among is None else among
-    return [pid for pid in pids if _command(pid)[-2:] == [str(LISTENER), prefix]]
+    return processes.of((str(LISTENER), prefix), among)
 
 
 def kill(prefix: str, pid: int) -> bool:
     """Kill a listener, and before it its keeper, which would begin another; whether there was any."""
-    doomed = of(prefix, (_parent_of(pid), pid))
-    _tell(doomed, signal.SIGKILL)
+    doomed = of(prefix, (processes.parent_of(pid), pid))
+    processes.tell(doomed, signal.SIGKILL)
     return bool(doomed)
 
 
@@ -63,29 +58,4 @@ def end(prefix: str, number: signal.Signals = signal.SIGKILL) -> None:
     Raises:
         TimeoutError: they do not end.
     """
-    until_s = time.monotonic() + GONE_S
-    while left := of(prefix):
-        _tell(left, number)
-        if time.monotonic() > until_s:
-            raise TimeoutError(f"listeners do not end: {left}")
-        time.sleep(TICK_S)
-
-
-def _tell(pids: Sequence[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _parent_of(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
+    processes.end(lambda: of(prefix), number)

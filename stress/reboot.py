@@ -75,12 +75,12 @@ def await_listener(run: Run) -> None:
     Raises:
         TimeoutError: it does not come to that.
     """
-    until_s = time.monotonic() + run.limit_s(LISTENED_S)
-    while run.server_url is not None and not _is_listened_to(runtime.engine().trie.segment, run.options.bus):
-        ways.quietly(os.getpid(), 0)  # who uses the cache sees to a listener
-        if time.monotonic() > until_s:
-            raise TimeoutError("the host does not come to be listened to")
-        time.sleep(TICK_S)
+    if run.server_url is not None:
+        run.wait_until(
+            lambda: _is_listened_to(runtime.engine().trie.segment, run.options.bus),
+            lambda: ways.quietly(os.getpid(), 0),  # who uses the cache sees to a listener
+            LISTENED_S, "the host does not come to be listened to",
+        )  # fmt: skip
 
 
 def _is_listened_to(segment: Segment, hears: bool) -> bool:

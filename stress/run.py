@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ SERVER_TIMEOUT_S = 5.0
 """Of a question to a server that is well, on a machine that may be slow."""
 GONE_S, GONE_TICK_S = 15.0, 0.02
 """How long the killed may take to be gone, and how often that is looked at."""
+TICK_S = 0.005
 
 LOG = "log"
 LOG_LINES = 20
@@ -123,6 +124,27 @@ class Run:
     def goes_on(self, end_s: float, done: int) -> bool:
         """Whether the program is to go on: its time is not over, or less was done than was asked for."""
         return not self.failed and (time.monotonic() < end_s or done < self.options.least)
+
+    def wait_until(
+        self, holds: Callable[[], object], meanwhile: Callable[[], object], seconds: float, fault: str
+    ) -> None:  # fmt: skip
+        """Wait for something, or for a failure of anybody.
+
+        Args:
+            holds: whether it has come.
+            meanwhile: what is to be done again and again.
+            seconds: for how long on a machine that is quick.
+            fault: what is wrong otherwise.
+
+        Raises:
+            TimeoutError: it does not come.
+        """
+        until_s = time.monotonic() + self.limit_s(seconds)
+        while not self.failed and not holds():
+            meanwhile()
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"{fault}, seed {self.options.seed}")
+            time.sleep(TICK_S)
 
     def limit_s(self, seconds: float) -> float:
         """A limit of time on this machine."""

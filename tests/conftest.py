@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from stress import processes
 from tests.children import DEADLINE_S, Children
 from tests.servers import Server, Servers
+from zoocache.listener.starter import PROGRAM
 from zoocache.shm import object as shm_object
 
 DEV_SHM = Path("/dev/shm")
@@ -93,7 +95,9 @@ def _segments_are_small() -> Iterator[None]:
 
 @pytest.fixture
 def make_prefix() -> Iterator[Callable[[], str]]:
-    """Makes prefixes that no other test, worker or run has; what lies in /dev/shm under them is removed in the end."""
+    """Makes prefixes that no other test, worker or run has. In the end their listeners are ended, and what lies in
+    /dev/shm under them is removed: a listener that comes later would open its semaphore, and leave it behind.
+    """
     made = []
 
     def make() -> str:
@@ -102,6 +106,8 @@ def make_prefix() -> Iterator[Callable[[], str]]:
 
     yield make
     for prefix in made:
+        if any(path.name.endswith("-wake") for path in objects_of(prefix)):  # somebody had a listener to wake
+            processes.end(lambda: processes.of((PROGRAM, prefix)))  # noqa: B023
         for path in objects_of(prefix):
             path.unlink(missing_ok=True)
 

@@ -19,6 +19,7 @@ import pytest
 import zoocache
 from tests.children import DEADLINE_S, ROOT, Child, Children
 from tests.conftest import objects_of
+from tests.crowd import until
 from tests.structure.source import SOURCES
 from zoocache import _zoocache
 from zoocache.shm import layout
@@ -320,9 +321,7 @@ def test_a_listener_ends_in_order_while_it_is_being_loaded(children: Children, r
     """A supervisor who ends it in its first moments sees status 0, as later."""
     text = "import sys; from zoocache.cli import main; sys.argv[1:] = ['listen', '--bus-url', sys.argv[1]]; main()"
     child = children.code(text, redis_url)
-    until_s = time.monotonic() + DEADLINE_S
-    while signal.SIGTERM not in caught(child.pid):  # set last; the interpreter has one for SIGINT from the start
-        assert time.monotonic() < until_s, "it never has a handler"
+    until(lambda: signal.SIGTERM in caught(child.pid))  # set last; the interpreter has one for SIGINT from the start
     os.kill(child.pid, number)
     assert (0, "") == (child.wait(), child.errors())
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.children import DEADLINE_S, ROOT, Child, Children
 from tests.conftest import DEV_SHM
+from tests.crowd import until
 from zoocache.demo import database, oracle, world
 from zoocache.demo.crew import Crew, CrewFault
 from zoocache.demo.database import Database
@@ -128,10 +128,7 @@ def test_ctrl_c_leaves_nothing(children: Children, temporary: Path) -> None:
 def test_ended_by_a_signal_it_leaves_nothing(children: Children, temporary: Path, number: signal.Signals) -> None:
     """Told to end while its processes start, the demo ends as a shell expects it, and leaves nothing."""
     child = children.code(COMMAND, "demo", "--seconds", "60", "--plain")
-    until = time.monotonic() + DEADLINE_S
-    while not processes_in(temporary):
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    until(lambda: processes_in(temporary))
     child.process.send_signal(number)
     assert 128 + number == child.wait()
     assert_nothing_is_left(child.pid, temporary)

@@ -219,13 +219,9 @@ class Trie:
             Busy: the lock stayed with another; nothing was changed.
             Orphaned: the segment was retired.
         """
-        new = self.segment.run(self._invalidate, targets, wall_ms)
+        new = self.segment.write(self.change, targets, wall_ms)
         self.tell_neighbours()
         return new
-
-    def _invalidate(self, targets: Sequence[Target], wall_ms: int) -> int:
-        self.segment.insist_on_currency()
-        return self.change(targets, wall_ms)
 
     def change(self, targets: Sequence[Target], wall_ms: int) -> int:
         """`invalidate`, under the lock, of one who has insisted on currency, and who then tells the neighbours."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from stress.mutants.planting import OPEN_S, Mutant, put
+from stress.mutants.planting import OPEN_S, Mutant, Same, put
 from zoocache import entry, keys, trie
 from zoocache.clock import Now
 from zoocache.engine import call, keeping, mutations
@@ -134,23 +134,17 @@ def _immortal() -> None:
     put(keeping, "set_life", lambda *_: None)
 
 
-class _Same(str):
+class _AnyKey(Same, str):
     """Equal to every key."""
 
     __slots__ = ()
     __hash__ = str.__hash__
 
-    def __eq__(self, _: object) -> bool:
-        return True
-
-    def __ne__(self, _: object) -> bool:
-        return False
-
 
 def _hash_alone() -> None:
     def unpack(body: bytes) -> Any:
         found = whole(body)
-        return None if found is None else found._replace(key=_Same(found.key))
+        return None if found is None else found._replace(key=_AnyKey(found.key))
 
     whole = put(entry, "unpack", unpack)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.children import DEADLINE_S, Children
+from tests.children import Children
+from tests.crowd import until
 from tests.engine.peopled import Host
 from tests.peers import Peer, fork_peer
 from tests.promises import world
@@ -65,14 +65,6 @@ def host(prefix: str) -> Iterator[Callable[..., Host]]:
 def floor_of(pair: Pair) -> int:
     """The server's."""
     return int(pair.master.ask("HGET", names_of(os.environ["ZOOCACHE_PREFIX"]).numbers, "floor") or 0)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until it holds."""
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, "it never came to that"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("later", [0, 5])

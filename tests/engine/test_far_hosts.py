@@ -13,6 +13,7 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S, Children
+from tests.crowd import until
 from tests.listener.conftest import end_listeners
 from tests.peers import Peer, PeerError, fork_peer
 from tests.promises import world
@@ -43,14 +44,6 @@ def peer_on(children: Children, redis_url: str) -> Callable[[str], Peer]:
 def _start(children: Children, host: str, storage_url: str, bus_url: str) -> Peer:
     env = {"ZOOCACHE_STORAGE_URL": storage_url, "ZOOCACHE_BUS_URL": bus_url, "ZOOCACHE_HOST_ID": host}
     return fork_peer(children, env={name: value for name, value in env.items() if value})
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until it holds."""
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, "it never came to that"
-        time.sleep(0.01)
 
 
 def test_one_fill_among_hosts(peer_on: Callable[[str], Peer]) -> None:

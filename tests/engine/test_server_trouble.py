@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import zoocache
-from tests.children import DEADLINE_S, Children
+from tests.children import Children
+from tests.crowd import until
 from tests.peers import PeerError, fork_peer
 from tests.promises import world
 from tests.proxy import Proxy
@@ -24,14 +24,6 @@ TIMEOUT_S = 0.3
 GENEROUS_S = 20.0
 """Where a slow answer would be an outage, and hide what is looked for."""
 PASSWORD = "s3cr3t-of-the-server"
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until it holds."""
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, "it never came to that"
-        time.sleep(0.01)
 
 
 def is_refused(action: Callable[[], object]) -> bool:

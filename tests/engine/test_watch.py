@@ -11,6 +11,7 @@ import pytest
 
 from tests.children import DEADLINE_S, Children
 from tests.conftest import objects_of
+from tests.crowd import until
 from tests.listener.conftest import end_listeners
 from tests.proxy import Proxy
 from tests.servers import Servers
@@ -28,11 +29,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def call_until(condition: Callable[[], object]) -> None:
     """Use the cache until it holds."""
-    get, end_s = cacheable(lambda: 1), time.monotonic() + DEADLINE_S
-    while not condition():
-        assert 1 == get()
-        assert time.monotonic() < end_s, "it never came to that"
-        time.sleep(0.02)
+    get = cacheable(lambda: 1)
+    until(lambda: 1 == get() and condition())
 
 
 @pytest.mark.parametrize("trouble", ["out of reach", "refuses user or password"])
@@ -81,10 +79,7 @@ def test_a_new_segment_is_looked_at_anew(redis_url: str, prefix: str, monkeypatc
     configure(bus_url=redis_url)
     invalidate("a")
     removed = runtime.engine().trie.segment
-    end_s = time.monotonic() + DEADLINE_S
-    while not removed.has_listener():
-        assert time.monotonic() < end_s, "no listener came"
-        time.sleep(0.01)
+    until(removed.has_listener)
     invalidate("a")
     for path in objects_of(prefix):
         path.unlink()
@@ -92,9 +87,7 @@ def test_a_new_segment_is_looked_at_anew(redis_url: str, prefix: str, monkeypatc
     invalidate("a")
     segment = runtime.engine().trie.segment
     assert removed is not segment
-    while not (segment.has_listener() and segment.outbox.is_empty()):
-        assert time.monotonic() < end_s, "nobody sends"
-        time.sleep(0.01)
+    until(lambda: segment.has_listener() and segment.outbox.is_empty())
 
 
 def test_who_looks_in_the_middle_of_a_look(
@@ -133,12 +126,13 @@ def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children, pr
     engine = runtime.engine()
     looker, words = engine._watch, engine.trie.words
     assert looker is not None
-    end_s = time.monotonic() + DEADLINE_S
-    while not words[H_CAUGHT_UP]:
+
+    def look() -> int:
         looker._next_s = 0.0
         assert engine.watch()
-        assert time.monotonic() < end_s, "the listener does not catch up"
-        time.sleep(0.005)
+        return words[H_CAUGHT_UP]
+
+    until(look)
     end_listeners(prefix)
     looker._next_s = 0.0
     assert not engine.watch()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.children import DEADLINE_S
+from stress import processes
 from tests.conftest import objects_of
+from tests.crowd import until
 from zoocache import clock, deps
 from zoocache.bus import Message
 from zoocache.bus.redis import RedisBus
@@ -24,14 +24,6 @@ from zoocache.server.url import address_of
 from zoocache.shm.layout import H_LISTENER_PID, H_SEQ, MIN_SIZE
 from zoocache.shm.segment import attach
 from zoocache.trie import Trie, target_of, words_of
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until it holds."""
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, "it never came to that"
-        time.sleep(0.002)
 
 
 def is_alive(pid: int) -> bool:
@@ -58,22 +50,7 @@ def end_listeners(prefix: str, number: int = signal.SIGKILL, spared: Sequence[in
     """
     staying = {each for pid in spared for each in (pid, keeper_of(pid))}
 
-    def all_have_ended() -> bool:
-        doomed = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in staying]
-        doomed = [pid for pid in doomed if _command(pid)[-2:] == [PROGRAM, prefix]]
-        for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        return not doomed
-
-    until(lambda: all_have_ended() and all_have_ended())  # one that was forked meanwhile is there the second time
-
-
-def _command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    processes.end(lambda: [pid for pid in processes.of((PROGRAM, prefix)) if pid not in staying], number)
 
 
 class Used:
@@ -159,3 +136,4 @@ def used(prefix: str, redis_url: str) -> Iterator[Callable[..., Used]]:
             os.kill(pid, signal.SIGCONT)
             os.kill(pid, signal.SIGTERM)
         until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+    end_listeners(prefix)  # those that nobody has seen: they were on their way

@@ -10,6 +10,7 @@ import time
 import pytest
 import redis
 
+from tests.crowd import until
 from tests.servers import Server, Servers
 from tests.storage.steps import START, body, hashed, save
 from zoocache.errors import ServerDown
@@ -41,10 +42,7 @@ def cluster(servers: Servers) -> tuple[Server, Server]:
     (named, _), (owner, place) = node(servers), node(servers)
     owner.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     named.ask("CLUSTER", "MEET", *place)
-    until = time.monotonic() + GENEROUS_S
-    while not (serves(owner) and knows(named)):
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until(lambda: serves(owner) and knows(named))
     return named, owner
 
 

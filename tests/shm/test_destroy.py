@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.children import DEADLINE_S
 from tests.conftest import objects_of
+from tests.crowd import until
 from tests.forks import Forks
 from zoocache.errors import SegmentError
 from zoocache.shm import identity, kernel
@@ -39,9 +38,7 @@ def test_who_comes_while_it_is_removed_makes_no_other(prefix: str, forks: Forks)
     fd = os.open(identity.segment_file(identity.segment_name(prefix)), os.O_RDWR)
     assert kernel.try_exclusive(fd, LOCK_ATTACHED)  # as `destroy` does
     os.write(writer, b"1")
-    until_s = time.monotonic() + DEADLINE_S
-    while not any(prefix in link for link in _open_files(late.pid)):
-        assert time.monotonic() < until_s
+    until(lambda: any(prefix in link for link in _open_files(late.pid)))
     for path in objects_of(prefix):
         path.unlink()
     for own in (fd, reader, writer):

@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from tests.crowd import until
 from tests.forks import Forks
 from tests.servers import Server, Servers
 from tests.storage.steps import START, after, body, hashed, paths_of, save
@@ -462,9 +463,7 @@ def test_what_has_expired_gives_way_first(open_at: Open, shared_server: Server, 
     names = names_of(prefix)
     for index in range(1, 20, 2):
         shared_server.ask("DEL", names.entry(hashed(f"short{index}")))
-    until = time.monotonic() + GENEROUS_S
-    while any(body(store, f"short{index}") for index in range(20)):
-        assert time.monotonic() < until
+    until(lambda: not any(body(store, f"short{index}") for index in range(20)))
     for key in new:
         save(store, key)
     assert [*old, *new] == [key for key in [*old, *new] if body(store, key)]
@@ -479,9 +478,7 @@ def test_what_has_expired_is_found_among_many(open_at: Open, redis_url: str, pre
         save(store, key)
     for index in range(300):
         save(store, f"short{index}", life=Life(1))
-    until = time.monotonic() + GENEROUS_S
-    while any(body(store, f"short{index}") for index in range(300)):
-        assert time.monotonic() < until
+    until(lambda: not any(body(store, f"short{index}") for index in range(300)))
     for index in range(200):
         save(store, f"new{index}")
     assert 500 == sum(bool(body(store, key)) for key in [*old, *(f"new{index}" for index in range(200))])

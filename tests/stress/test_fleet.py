@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stress.board import C_HALT, C_STOPPED_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board, Shape
 from stress.fleet import Departure, Fleet, ask
+from tests.crowd import until
 from zoocache.shm import points
 
 DEADLINE_S = 30.0
@@ -38,14 +39,6 @@ def fleet(board: Board, tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(board, work, tmp_path)
     yield fleet
     fleet.end()
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    end_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.002)
 
 
 def departed(fleet: Fleet) -> Departure:

@@ -31,6 +31,8 @@ from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_H
 from zoocache.shm.outbox import DONE, UNSENT, Place
 from zoocache.trie import Target, Trie
 
+REFUSES = "refuses user or password of the URL, or what a cache must do there"
+
 if TYPE_CHECKING:
     from zoocache.clock import Now
 
@@ -173,14 +175,14 @@ class Hosts:
         """
         if trie.words[H_UNTOLD] or trie.words[H_REFUSED]:
             raise ServerRefused(
-                f"{self.bus}: the server refuses user or password of the URL, or what a cache must do there. What was "
-                "invalidated is done on this host, and waits in its outbox; other hosts are not told"
+                f"{self.bus}: the server {REFUSES}. What was invalidated is done on this host, and waits in its "
+                "outbox; other hosts are not told"
             )
 
     def why_deaf(self, trie: Trie) -> str:
         """Why nothing is heard, as far as that is known here."""
         if trie.words[H_REFUSED]:
-            return f"{self.bus} refuses user or password of the URL, or what a cache must do there"
+            return f"{self.bus} {REFUSES}"
         return f"{self.bus} is out of reach of the listener; as soon as it is not, what was missed is heard"
 
     def insist_all_is_told(self, trie: Trie) -> None:

@@ -1,0 +1,64 @@
+"""Processes that a run or a test has not started itself, so that it must look for them: listeners and their keepers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+GONE_S = 10.0
+TICK_S = 0.01
+
+
+def of(ending: Sequence[str], among: Sequence[int] | None = None) -> list[int]:
+    """Those whose command line ends so.
+
+    Args:
+        ending: the last arguments.
+        among: these processes; None for all.
+    """
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()] if among is None else among
+    return [pid for pid in pids if _command(pid)[-len(ending) :] == [*ending]]
+
+
+def end(doomed: Callable[[], list[int]], number: int = signal.SIGKILL) -> None:
+    """End all of a kind, those too that come meanwhile.
+
+    Args:
+        doomed: looks who there is.
+        number: the signal.
+
+    Raises:
+        TimeoutError: they do not end.
+    """
+    until_s = time.monotonic() + GONE_S
+    while left := doomed() or doomed():  # one that was being forked at the first look is there at the second
+        tell(left, number)
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"processes do not end: {left}")
+        time.sleep(TICK_S)
+
+
+def tell(pids: Sequence[int], number: int) -> None:
+    """Send a signal to those that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def parent_of(pid: int) -> int:
+    """Who has started it; 0: it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
