@@ -1,4 +1,5 @@
-"""The listeners of a run that have a clock of their own: the library starts listener.py in place of its own program.
+"""The listeners of a run: the library's own, or those that have a clock of their own, for whom the library starts
+listener.py in place of its own program.
 
 Nobody else has the prefix of a run, so they and their keepers are known by their command lines, wherever they are
 attached.
@@ -16,6 +17,7 @@ from stress.run import Run
 from zoocache.listener import starter
 
 LISTENER = Path(__file__).with_name("listener.py")
+PROGRAMS = str(LISTENER), starter.PROGRAM
 
 
 def use_own(run: Run, host: int | None) -> None:
@@ -38,7 +40,7 @@ def of(prefix: str, among: Sequence[int] | None = None) -> list[int]:
         prefix: of the run.
         among: these processes; None for all.
     """
-    return processes.of((str(LISTENER), prefix), among)
+    return [pid for program in PROGRAMS for pid in processes.of((program, prefix), among)]
 
 
 def kill(prefix: str, pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""The server of a run with one host: a real one, without anything between; and the end of the library's own listener.
+"""The server of a run with one host: a real one, without anything between, and the end of its listener.
 
 For partition, whose hosts have networks of their own, see hosts.py.
 """
@@ -6,18 +6,14 @@ For partition, whose hosts have networks of their own, see hosts.py.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from stress import listeners
 from stress.run import Run
-from zoocache.errors import SegmentError
-from zoocache.shm import identity, segment
+from zoocache.shm import identity
 from zoocache.shm.layout import H_LISTENER_PID, HEADER_WORDS, WORD
-
-GONE_S = 20.0
 
 
 @contextlib.contextmanager
@@ -32,9 +28,11 @@ def served(run: Run) -> Iterator[None]:
     try:
         run.server_url = servers.start().url
         yield
-        end_listener(run.prefix)
     finally:
-        servers.end()
+        try:
+            listeners.end(run.prefix, signal.SIGTERM)  # the verdict, too, has used the cache, and may have begun one
+        finally:
+            servers.end()
 
 
 def listener_of(prefix: str) -> int:
@@ -45,23 +43,3 @@ def listener_of(prefix: str) -> int:
     except FileNotFoundError:
         return 0
     return int(memoryview(header).cast("Q")[H_LISTENER_PID]) if len(header) == HEADER_WORDS * WORD else 0
-
-
-def end_listener(prefix: str) -> None:
-    """End it, and any that was about to begin, and remove the segment, which is in use as long as one is there.
-
-    Raises:
-        SegmentError: somebody stays attached.
-    """
-    until_s = time.monotonic() + GONE_S
-    while True:
-        pid = listener_of(prefix)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid or os.getpid(), signal.SIGTERM if pid else 0)
-        try:
-            segment.destroy(prefix)
-            return
-        except SegmentError:
-            if time.monotonic() > until_s:
-                raise
-        time.sleep(0.02)
