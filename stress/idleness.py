@@ -2,7 +2,8 @@
 
 Its processes live on, with all that they hold, but none of them looks at anything; the keeper dies with the listener,
 so nobody hears and nobody begins another. The others go on, and come to where the server is. Then everybody on that
-host reads at once: the first who comes finds that nobody has listened, and nothing of before may be believed.
+host reads at once: the first who comes finds that nobody has listened, and nothing of before may be believed. Half of
+the time all of them are new by then: what lies on their host is all that they have, and none has ever looked.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import Callable
 
 from stress.board import C_IDLE
 from stress.far import IDLE_HERE
+from stress.fleet import Fleet
 from stress.hosts import Host, Hosts
 from stress.run import Run
 from zoocache.engine.watch import WATCH_S
 
 PART = 0.4
 """So often, after a check."""
+NEW_PART = 0.5
+"""So often those who come back are others."""
 LASTS_S = WATCH_S + 0.1, WATCH_S + 0.5
 """A process looks after its listener once in WATCH_S; who is idle for less is as late as that."""
 CALM_S = 15.0
@@ -26,15 +30,15 @@ class Idleness:
     """Who is idle at present.
 
     Args:
-        run, hosts: of the program.
+        run, hosts, fleet: of the program.
 
     Attributes:
         host: that is idle; None: all are at work.
     """
 
-    def __init__(self, run: Run, hosts: Hosts) -> None:
+    def __init__(self, run: Run, hosts: Hosts, fleet: Fleet) -> None:
         self.host: Host | None = None
-        self._run, self._hosts = run, hosts
+        self._run, self._hosts, self._fleet = run, hosts, fleet
         self._chance = run.chance("idleness")
 
     def is_due(self) -> bool:
@@ -54,13 +58,30 @@ class Idleness:
         self.host = host = self._chance.choice(self._hosts.all)
         self._run.board.control[C_IDLE] = host.number + 1
         self._until(lambda: self._is_calm(host), bury)
+        if self._chance.random() < NEW_PART:
+            self._replace(host, bury)
         self._until(lambda: not host.kill_listener(), bury)
 
     def _is_calm(self, host: Host) -> bool:
         """Whether all its threads are idle, and what they have told before is everywhere."""
-        board, each = self._run.board, self._run.options.processes
-        slots = range(host.number * each, (host.number + 1) * each)
-        return all(word == IDLE_HERE for slot in slots for word in board.cells(slot)) and not self._hosts.unsettled()
+        cells = self._run.board.cells
+        return (
+            all(word == IDLE_HERE for slot in self._slots(host) for word in cells(slot)) and not self._hosts.unsettled()
+        )
+
+    def _slots(self, host: Host) -> range:
+        each = self._run.options.processes
+        return range(host.number * each, (host.number + 1) * each)
+
+    def _replace(self, host: Host, bury: Callable[[], None]) -> None:
+        """Kill all its processes; others take their places, and are idle as well."""
+        members = self._fleet.members
+        killed = [members[slot] for slot in self._slots(host)]
+        for member in killed:
+            self._fleet.kill(member)
+        self._until(
+            lambda: all(members.get(old.slot) is not old and self._fleet.is_ready(old.slot) for old in killed), bury
+        )  # fmt: skip
 
     def _until(self, holds: Callable[[], bool], bury: Callable[[], None]) -> None:
         self._run.wait_until(holds, bury, CALM_S, f"{self.host} does not become idle")

@@ -46,6 +46,7 @@ from stress.run import Lane, Options, Run, opened
 from stress.storm import Watch, leave, stuck
 from stress.threads import run_together
 from stress.verdict import pass_verdict
+from zoocache import runtime
 from zoocache.shm import points
 
 LANES = 3
@@ -65,6 +66,7 @@ SETTLE_S = 20.0
 def work(run: Run, hosts: Hosts, slot: int) -> None:
     """What a process of the fleet does until the run is over."""
     hosts.settle(slot)
+    runtime.engine()  # it is attached from its first moment, though it has never looked at anything: see idleness.py
     writer, reader, looper = [Lane(run, slot, number) for number in range(LANES)]
     ways.seen.truth, ways.seen.chance = run.board.truth, run.chance("fills", slot)
     run_together(FarWriter(writer), [FarReader(reader), FarLooper(looper)])
@@ -106,7 +108,7 @@ class Play:
         self._rounds = 0
         self._longest_settling_s = 0.0
         self._absence = Absence(run, hosts, fleet)
-        self._idleness = Idleness(run, hosts)
+        self._idleness = Idleness(run, hosts, fleet)
 
     def play(self) -> None:
         """Until time is over or somebody failed; the last round is a whole one."""

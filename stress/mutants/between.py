@@ -9,6 +9,7 @@ from stress.mutants.planting import Mutant, put
 from zoocache.bus import Catch, Position
 from zoocache.bus.redis import RedisBus
 from zoocache.engine import hearing
+from zoocache.engine.effects import Steps
 from zoocache.engine.hearing import Hearing
 from zoocache.engine.hosts import Hosts
 from zoocache.engine.sending import Sending
@@ -73,6 +74,15 @@ def _dozing() -> None:
     whole = put(Watch, "_is_still_heard", mutant)
 
 
+def _trusting() -> None:
+    def mutant(self: Watch, trie: Trie) -> Steps[None]:
+        """Where somebody had caught up once, nobody looks whether he is still there."""
+        if not self._hosts.has_caught_up(trie):
+            yield from whole(self, trie)
+
+    whole = put(Watch, "first_catch_up", mutant)
+
+
 MUTANTS = {
     "mute": Mutant("what stands in the outbox is sent", _mute, "partition", "lmdb"),
     "left-behind": Mutant("what the dead had begun to tell is told", _left_behind, "partition", "redis"),
@@ -82,6 +92,7 @@ MUTANTS = {
     "trie-alone": Mutant("what is heard reaches LMDB too", _trie_alone, "partition", "lmdb"),
     "hasty": Mutant("nothing is loaded before the first catch-up", _hasty, "partition", "lmdb"),
     "dozing": Mutant("who finds that nobody listened believes nothing from before", _dozing, "partition"),
+    "trusting": Mutant("who loads looks first whether anybody listens", _trusting, "partition", "lmdb"),
     "open-gate": Mutant("while the outbox hides something, nothing is taken from Redis",
                         _open_gate, "partition", "redis"),
 }  # fmt: skip

@@ -193,6 +193,23 @@ def test_the_listener_of_an_idle_host_is_killed(number: int, two_hosts: Callable
     assert [1, 1] == [bob.call("thing", "a"), late.call("thing", "a")]
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_who_comes_first_to_an_idle_host_has_to_look(is_new: bool, two_hosts: Callable[[str], Peer]) -> None:
+    """Nor is it served to who has none of it in memory, and looks into the store first: a process that begins, or one
+    that has been there all the time and asks for something else."""
+    ann, bob, eve = two_hosts("one"), two_hosts("two"), two_hosts("two")
+    assert [0, 0, 0] == [ann.call("thing", "a"), bob.call("thing", "b"), eve.call("thing", "a")]
+    _listener_of("two")
+    assert [0, 0, 0] == [ann.call("thing", "a"), bob.call("thing", "b"), eve.call("thing", "a")]
+    _end_listeners(but_of="one")
+    world.change("a", 1)
+    ann.call("zoocache.invalidate", "thing:a", wait=True)
+    time.sleep(2 * WATCH_S)  # as above
+    first = two_hosts("two") if is_new else bob
+    assert 1 == first.call("thing", "a")
+    assert [1, 1] == [bob.call("thing", "a"), eve.call("thing", "a")]
+
+
 @pytest.mark.parametrize("storage", ["memory", "redis"])
 @pytest.mark.parametrize("is_task", [False, True])
 def test_who_waits_knows_that_it_is_sent(

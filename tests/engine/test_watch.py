@@ -18,7 +18,7 @@ from tests.servers import Servers
 from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
 from zoocache.listener import starter
-from zoocache.shm.layout import H_CAUGHT_UP
+from zoocache.shm.layout import H_CAUGHT_UP, H_REFUSED
 from zoocache.shm.object import CURRENT_S
 
 
@@ -38,13 +38,15 @@ def test_a_host_that_hears_nothing_says_so(
     trouble: str, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who only reads is warned too, once, by name and without a secret, of a bus that is not there or refuses."""
-    monkeypatch.setattr(watch, "SILENT_MS", 2000)  # the listener is up by then, and has been refused
     monkeypatch.setattr(watch, "WATCH_S", 0.05)
     url = f"unix://{tmp_path / 'nobody'}"
     if trouble != "out of reach":
         server = servers.start("--requirepass", "right")
         url = server.url.replace("unix://", "unix://:sesame@")
     configure(bus_url=url)
+    if trouble != "out of reach":
+        call_until(lambda: runtime.engine().trie.words[H_REFUSED])
+    monkeypatch.setattr(watch, "SILENT_MS", 1000)
     call_until(lambda: told(caplog))
     end_s = time.monotonic() + 1
     call_until(lambda: time.monotonic() > end_s)

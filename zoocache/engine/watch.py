@@ -131,12 +131,16 @@ class Watch:
         return not self._bound_ms or self._hosts.lag_ms(trie, clock.up_ms()) <= self._bound_ms
 
     def first_catch_up(self, trie: Trie) -> Steps[None]:
-        """Before a load from what lies on this host: wait for what it missed while nobody listened."""
+        """Before a load from what lies on this host: wait for what it missed while nobody listened. It looks first: a
+        listener that was killed has left its word that it had caught up, and who has not looked yet, or not for long,
+        may be the first to come here since then.
+        """
+        self.look(trie)
         for pause_s in pauses():
             if self._hosts.has_caught_up(trie) or monotonic() >= self._patience_s:
                 break
-            self.look(trie)
             yield Pause(pause_s)
+            self.look(trie)
 
     def may_load(self, trie: Trie) -> bool:
         """Whether what lies on this host may be believed."""
