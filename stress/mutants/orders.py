@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stress.mutants.planting import OPEN_S, Mutant, Same, put
-from zoocache import entry, keys, trie
+from zoocache import entry, keys, trie, wrapper
 from zoocache.clock import Now
-from zoocache.engine import call, keeping, mutations
+from zoocache.engine import call, keeping, mutations, table
 from zoocache.engine import fill as fills
 from zoocache.engine.core import Engine
 from zoocache.engine.effects import Steps, drive
 from zoocache.engine.keeping import Begun
-from zoocache.engine.live import Live
+from zoocache.engine.live import SEQ, WORDS, Entry, Live
 from zoocache.shm.layout import H_FLOOR, H_INSERTS, H_SEQ
 from zoocache.shm.segment import Segment
 from zoocache.shm.tables import Node, Tables
@@ -74,6 +74,19 @@ def _late_note() -> None:
         return whole(engine, *late, **named)
 
     whole = put(keeping, "land", mutant)
+
+
+def _late_seq() -> None:
+    def mutant(entry: Entry) -> bool:
+        """The library's own; then the moment at which it is over, in place of that at which it began."""
+        is_valid = whole(entry)
+        time.sleep(OPEN_S)
+        if is_valid:
+            entry[SEQ] = entry[WORDS][H_SEQ]
+        return is_valid
+
+    whole: Callable[[Entry], bool] = put(table, "revalidate", mutant)
+    put(wrapper, "revalidate", mutant)
 
 
 def _late_stamp() -> None:
@@ -164,6 +177,7 @@ MUTANTS = {
     "floor-last": Mutant("the floor rises before the tables are flipped", _floor_last, "storm"),
     "floorless": Mutant("tags that give way leave a floor", _floorless, "storm"),
     "late-note": Mutant("seq is noted before a fill", _late_note, "storm"),
+    "late-seq": Mutant("a reader notes seq before he looks", _late_seq, "storm"),
     "late-stamp": Mutant("the store's number is noted before a fill", _late_stamp, "storm", "lmdb"),
     "late-load": Mutant("seq is noted before a load", _late_load, "storm", "lmdb"),
     "gullible": Mutant("a follower asks whether the fill was overtaken", _gullible, "storm"),
