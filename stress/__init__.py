@@ -18,6 +18,7 @@ They are not installed with it; run them from the repository:
     far, hosts, listener    of partition: who reads and writes; a network, a clock and a listener for each host
     faults, absence         of partition: what is done to them
     run, fleet, verdict     one run, its processes, and what it leaves in the segment
+    arguments               what the command line may say
     summary                 the line that each program ends with
     mutants                 faults planted in the library on purpose: an oracle that misses them proves nothing
 

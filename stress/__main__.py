@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from stress import arguments as types
 from stress import bench, churn, forks, herd, killer, partition, proof, reboot, soak, storm
+from stress.hosts import MOST_HOSTS
 from stress.mutants import MUTANTS, table
-from stress.run import Leaked, Options
+from stress.run import Idle, Leaked, Options
 
 PROGRAMS: dict[str, Callable[[Options], bool]] = {
     "herd": herd.main, "storm": storm.main, "killer": killer.main, "churn": churn.main,
@@ -23,6 +25,10 @@ WITH_SERVER = ("storm", "killer", "churn", "reboot", "forks", "soak")
 """Those that may be given a server, though they have one host."""
 LEAST = {"churn": "there were so many tags", "reboot": "so many ends were survived"}
 """Those that may be told how much to do."""
+WITH_HISTORY = ("storm", "killer", "reboot", "soak", "partition")
+"""Those beside which the history checker works."""
+REFUSALS: dict[str, Callable[[Options], str]] = {"killer": killer.refusal, "partition": partition.refusal}
+"""Of those whose options may each be right, and wrong together: what is wrong; "" for nothing."""
 HOST_STORAGES = ("memory", "lmdb")
 EVERY_STORAGE = (*HOST_STORAGES, "redis")
 HOSTS, PROCESSES_OF_A_HOST = 3, 2
@@ -37,9 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line.
 
     Returns:
-        The exit status: 0 if every promise held, 1 if one was broken.
+        The exit status: 0 if every promise held; 1 if one was broken, or nothing was done to try them.
+
+    Raises:
+        SystemExit: with status 2: the command line cannot be meant so.
     """
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.name in REFUSALS and (refused := REFUSALS[chosen.name](_options(chosen))):
+        parser.error(refused)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if chosen.name == "bench":
@@ -48,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0 if proof.main(chosen.file) else 1
         if chosen.name == "mutants":
             return 0 if table.main(chosen.only, chosen.seconds) else 1
-        return _run(chosen)
+        return _run(chosen.name, _options(chosen))
     except KeyboardInterrupt:
         print("\ninterrupted")
         return 130
@@ -59,16 +71,18 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(chosen: argparse.Namespace) -> int:
-    fields = {name: value for name, value in vars(chosen).items() if name != "name"}
-    options = Options(**fields)
-    print(f"{chosen.name}: {options}", flush=True)
+def _options(chosen: argparse.Namespace) -> Options:
+    return Options(**{name: value for name, value in vars(chosen).items() if name != "name"})
+
+
+def _run(name: str, options: Options) -> int:
+    print(f"{name}: {options}", flush=True)
     try:
-        held = PROGRAMS[chosen.name](options)
-    except Leaked as leaked:
-        print(leaked)
+        held = PROGRAMS[name](options)
+    except (Leaked, Idle) as fault:
+        print(fault)
         held = False
-    print(f"{chosen.name}: {'every promise held' if held else 'BROKEN'} (seed {options.seed})")
+    print(f"{name}: {'every promise held' if held else 'BROKEN'} (seed {options.seed})")
     return 0 if held else 1
 
 
@@ -81,12 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         ways |= {"killer": _add_options_of_killer} | {each: partial(_add_options_with_least, amount=amount)
                                                       for each, amount in LEAST.items()}  # fmt: skip
         add: Callable[[argparse.ArgumentParser], None] = ways.get(name, _add_options)
-        add(programs.add_parser(name, help=about, description=about))
+        options = programs.add_parser(name, help=about, description=about)
+        add(options)
+        if name in WITH_HISTORY:
+            options.add_argument("--history", type=types.directory, metavar="DIRECTORY", default="",
+                                 help="keep all events in a file there")  # fmt: skip
     judge = programs.add_parser("history", help="judge again what a run with --history kept")
-    judge.add_argument("file", type=Path)
+    judge.add_argument("file", type=types.history)
     planted = programs.add_parser("mutants", help="plant each fault in turn, and tell who caught it")
     planted.add_argument("--only", action="append", choices=MUTANTS, help="this one only; may be repeated")
-    planted.add_argument("--seconds", type=float, default=table.SECONDS, help="for how long each may go uncaught")
+    planted.add_argument(
+        "--seconds", type=types.above_zero, default=table.SECONDS, help="for how long each may go uncaught"
+    )
     measure = programs.add_parser("bench", help="how fast it is, beside other caches")
     measure.add_argument("--quick", action="store_true", help="a rough look in less time")
     measure.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page of documents")
@@ -95,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_options_of_hosts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hosts", type=int, default=HOSTS, help=f"how many (default {HOSTS})")
+    parser.add_argument("--hosts", type=types.whole(1, MOST_HOSTS), default=HOSTS, help=f"how many (default {HOSTS})")
     parser.add_argument("--bus", action=argparse.BooleanOptionalAction, default=True, help="whether they hear")
     _add_options(parser, PROCESSES_OF_A_HOST, EVERY_STORAGE)
 
@@ -106,7 +126,7 @@ def _add_options_of_one_host(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_options_with_least(parser: argparse.ArgumentParser, amount: str) -> None:
-    parser.add_argument("--least", type=int, default=0, metavar="N", help=f"do not end before {amount}")
+    parser.add_argument("--least", type=types.whole(0), default=0, metavar="N", help=f"do not end before {amount}")
     _add_options_of_one_host(parser)
 
 
@@ -118,13 +138,13 @@ def _add_options_of_killer(parser: argparse.ArgumentParser) -> None:
 def _add_options(
     parser: argparse.ArgumentParser, processes: int = PROCESSES, storages: Sequence[str] = HOST_STORAGES
 ) -> None:  # fmt: skip
-    parser.add_argument("--processes", type=int, default=processes, help=f"how many at once (default {processes})")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for how long (default {SECONDS:g})")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of all chance (default: any)")
-    parser.add_argument("--storage", choices=storages, default="memory")
-    parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits of time, for slow machines")
-    parser.add_argument("--history", metavar="DIRECTORY", default="", help="keep all events in a file there")
-    parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="plant this fault: the run must fail")
+    add = parser.add_argument
+    add("--processes", type=types.whole(1), default=processes, help=f"how many at once (default {processes})")
+    add("--seconds", type=types.above_zero, default=SECONDS, help=f"for how long (default {SECONDS:g})")
+    add("--seed", type=types.whole(0), default=secrets.randbelow(1_000_000), help="of all chance (default: any)")
+    add("--storage", choices=storages, default="memory")
+    add("--slack", type=types.above_zero, default=1.0, help="multiplies the limits of time, for slow machines")
+    add("--mutant", choices=sorted(MUTANTS), default="", help="plant this fault: the run must fail")
 
 
 if __name__ == "__main__":

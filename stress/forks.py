@@ -49,6 +49,7 @@ def main(options: Options) -> bool:
             fleet.end()
             _await_all(run)
         born = _born(run)
+        run.expect_some("descendants", sum(born.values()))
         run.say(f"{sum(born.values())} descendants: " + ", ".join(f"{name} {count}" for name, count in born.items()))
         return conclude(run, lambda: read_all(run))
 

@@ -65,11 +65,11 @@ def main(options: Options) -> bool:
 
 
 def _tell(run: Run, score: Score) -> None:
+    run.expect_some("rounds", score.rounds.total())
     rounds = ", ".join(f"{score.rounds[kind]} {name}" for kind, name in KINDS.items())
     run.say(f"rounds: {rounds}; {score.calls} calls, {score.fills} fills")
-    run.say(
-        f"{score.heirs} fills went on to a follower, the longest wait for one was {score.longest_heir_s * 1e3:.0f} ms"
-    )
+    longest = f"{score.longest_heir_s * 1e3:.0f} ms" if score.heirs else "-"
+    run.say(f"{score.heirs} fills went on to a follower, the longest wait for one was {longest}")
 
 
 def _drive(run: Run, fleet: Fleet, score: Score) -> None:

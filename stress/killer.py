@@ -69,6 +69,17 @@ def points_of(options: Options) -> list[str]:
     return [name for name in wanted if not name.startswith(tuple(out_of_reach))]
 
 
+def refusal(options: Options) -> str:
+    """What is wrong with these options; "" for nothing."""
+    if points_of(options):
+        return ""
+    bus = " and a bus" if options.bus else ""
+    return (
+        f"--points {options.points}: with --storage {options.storage}{bus} a process of the fleet comes to no named "
+        "point that begins so; zoocache/shm/points.py has them all"
+    )
+
+
 class Malice:
     """What is done to the fleet, and how often.
 

@@ -39,7 +39,7 @@ from stress.events import NONE
 from stress.far import CHECK, LONGEST_S, REST, STAGES, TURMOIL, FarLooper, FarReader, FarWriter
 from stress.faults import Faults
 from stress.fleet import Departure, Fleet
-from stress.hosts import MOST_HOSTS, Host, Hosts
+from stress.hosts import Host, Hosts
 from stress.idleness import Idleness
 from stress.proof import proven
 from stress.run import Lane, Options, Run, opened
@@ -72,12 +72,15 @@ def work(run: Run, hosts: Hosts, slot: int) -> None:
     run_together(FarWriter(writer), [FarReader(reader), FarLooper(looper)])
 
 
+def refusal(options: Options) -> str:
+    """What is wrong with these options; "" for nothing."""
+    if options.storage == "redis" or options.bus:
+        return ""
+    return "--no-bus: without a bus only hosts that share a Redis have to do with each other"
+
+
 def main(options: Options) -> bool:
     """Run partition; whether all promises held."""
-    if not 1 <= options.hosts <= MOST_HOSTS:
-        raise SystemExit(f"--hosts: from 1 to {MOST_HOSTS}")
-    if options.storage != "redis" and not options.bus:
-        raise SystemExit("--no-bus: without a bus only hosts that share a Redis have to do with each other")
     shape = Shape(options.hosts * options.processes, LANES, tree.KEYS, cells=LANES)
     with opened(options, shape, FLIGHT_TIMEOUT_S) as run, proven(run) as proof:
         hosts = Hosts(run)

@@ -37,6 +37,10 @@ LOG = "log"
 LOG_LINES = 20
 
 
+Place = tuple[Path, str]
+"""A directory, and a prefix of the cache: of one run alone, and both with its supervisor's number in them."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line says.
@@ -73,7 +77,8 @@ class Run:
 
     Args:
         options, shape, flight_timeout_s: see `opened`.
-        of: directory and prefix of a run that is under way, for a process that joins it.
+        place: its directory and its prefix.
+        is_new: nobody else has begun it; otherwise this process joins it.
 
     Attributes:
         options, board: see there.
@@ -82,18 +87,20 @@ class Run:
         flight_timeout_s: what the cache is configured with.
         tokens_lost: how many the verdict missed in gates.
         server_url: of the one server of a run with one host; None: it has none, or its hosts have their own.
+        missing: what was never done, though a run proves nothing without it.
     """
 
     def __init__(
-        self, options: Options, shape: Shape, flight_timeout_s: float, of: tuple[Path, str] | None = None
-    ) -> None:
+        self, options: Options, shape: Shape, flight_timeout_s: float, place: Place, is_new: bool = False
+    ) -> None:  # fmt: skip
         self.options = options
         self.flight_timeout_s = flight_timeout_s
-        self.directory, self.prefix = of or (_new_directory(), _new_prefix())
-        self.board = Board(self.directory / "board", shape, of is None)
+        self.directory, self.prefix = place
+        self.board = Board(self.directory / "board", shape, is_new)
         self.supervisor = os.getpid()
         self.tokens_lost = 0
         self.server_url: str | None = None
+        self.missing: list[str] = []
         self._failures = self.directory / "failures"
         self._failures.touch()
         self._log = self.directory / LOG
@@ -120,6 +127,11 @@ class Run:
     def chance(self, *names: object) -> random.Random:
         """A source of chance of its own for whatever has these names."""
         return random.Random(f"{self.options.seed} {names}")
+
+    def expect_some(self, what: str, done: int) -> None:
+        """Say how much was done of something without which a run proves nothing."""
+        if not done:
+            self.missing.append(what)
 
     def goes_on(self, end_s: float, done: int) -> bool:
         """Whether the program is to go on: its time is not over, or less was done than was asked for."""
@@ -199,32 +211,32 @@ class Run:
         """Tell all lanes to leave."""
         self.board.control[C_HALT] = 1
 
-    def remove(self) -> None:
-        """Remove the segment, the semaphore and all files."""
+
+def _new_place() -> Place:
+    base = os.environ.get("ZOOCACHE_PREFIX") or "stress"
+    prefix = f"{base}-{os.getpid()}-{secrets.token_hex(3)}"
+    return Path(tempfile.mkdtemp(prefix=f"zoocache-stress-{os.getpid()}-")), prefix
+
+
+def _remove(directory: Path, prefix: str) -> None:
+    """Remove the segment, the semaphore and all files of a run."""
+    try:
+        _destroy(prefix, time.monotonic() + GONE_S)
+    finally:
+        shutil.rmtree(directory)
+
+
+def _destroy(prefix: str, until_s: float) -> None:
+    """Who was killed lets go of its memory first, and of its descriptors, and the locks on them, a moment later."""
+    while True:
         try:
-            self._destroy(time.monotonic() + GONE_S)
-        finally:
-            shutil.rmtree(self.directory)
-
-    def _destroy(self, until_s: float) -> None:
-        """Who was killed lets go of its memory first, and of its descriptors, and the locks on them, a moment later."""
-        while True:
-            try:
-                segment.destroy(self.prefix)
-            except SegmentError as error:  # noqa: PERF203  # it is what the loop is for
-                if error.errno != errno.EBUSY or time.monotonic() > until_s:
-                    raise
-                time.sleep(GONE_TICK_S)
-            else:
-                return
-
-
-def _new_directory() -> Path:
-    return Path(tempfile.mkdtemp(prefix="zoocache-stress-"))
-
-
-def _new_prefix() -> str:
-    return f"{os.environ.get('ZOOCACHE_PREFIX') or 'stress'}-{os.getpid()}-{secrets.token_hex(3)}"
+            segment.destroy(prefix)
+        except SegmentError as error:  # noqa: PERF203  # it is what the loop is for
+            if error.errno != errno.EBUSY or time.monotonic() > until_s:
+                raise
+            time.sleep(GONE_TICK_S)
+        else:
+            return
 
 
 def keep_log(directory: Path) -> None:
@@ -235,6 +247,10 @@ def keep_log(directory: Path) -> None:
 
 class Leaked(Exception):
     """Something lies in shared memory that everybody has let go."""
+
+
+class Idle(Exception):
+    """Nothing was done, so nothing was proved."""
 
 
 @contextlib.contextmanager
@@ -248,19 +264,24 @@ def opened(options: Options, shape: Shape, flight_timeout_s: float = 30.0) -> It
 
     Raises:
         Leaked: not everything could be removed.
+        Idle: no promise was broken, for nothing was done.
     """
-    run = Run(options, shape, flight_timeout_s)
-    if options.storage == "lmdb":
-        importlib.import_module("zoocache.storage.lmdb")  # once, for all that are forked
+    place = _new_place()
     try:
+        run = Run(options, shape, flight_timeout_s, place, is_new=True)
+        if options.storage == "lmdb":
+            importlib.import_module("zoocache.storage.lmdb")  # once, for all that are forked
         yield run
         figures, stale = summary.figures_of(run.board), run.stale_reads()
     finally:
-        run.remove()
+        _remove(*place)
     left = summary.objects_of(run.prefix)
     run.say(summary.summed_up(figures, stale, run.tokens_lost, sum(left.values())))
     if left:
         raise Leaked(f"the run has left {left}, seed {options.seed}")
+    run.expect_some("operations", figures.operations)
+    if run.missing and not run.failed:
+        raise Idle(f"too little was done to prove anything: no {' and no '.join(run.missing)}, seed {options.seed}")
 
 
 class Lane:

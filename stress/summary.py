@@ -49,9 +49,13 @@ def summed_up(figures: Figures, stale: int, tokens_lost: int, bytes_leaked: int)
     """The line that every program ends with."""
     return (
         f"summary: {figures.killed} killed, {figures.faults} other faults, {figures.operations} operations, "
-        f"{stale} stale reads; longest hit {figures.longest_hit_s * 1e3:.1f} ms, "
-        f"longest write {figures.longest_write_s * 1e3:.1f} ms; {tokens_lost} tokens lost, {bytes_leaked} bytes leaked"
+        f"{stale} stale reads; longest hit {_shown(figures.longest_hit_s)}, "
+        f"longest write {_shown(figures.longest_write_s)}; {tokens_lost} tokens lost, {bytes_leaked} bytes leaked"
     )
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms" if seconds else "-"
 
 
 def objects_of(prefix: str) -> dict[str, int]:

@@ -46,5 +46,5 @@ def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
 def test_hosts_without_anything_between_them_are_refused(stress: Stress) -> None:
     """Memory or LMDB without a bus is no partition: the program says so, and runs nothing."""
     ended = stress("partition", "--storage", "memory", "--no-bus")
-    assert 1 == ended.status
+    assert 2 == ended.status
     assert "--no-bus" in ended.said

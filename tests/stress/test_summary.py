@@ -19,7 +19,7 @@ def test_the_figures_stand_on_the_board(tmp_path: Path) -> None:
         board.lane(slot, 0)[L_READS], board.lane(slot, 0)[L_WRITES] = 10, 1
         board.lane(slot, 0)[L_LONGEST_HIT_NS] = 1_500_000 * (slot + 1)
     assert (
-        "summary: 4 killed, 3 other faults, 22 operations, 5 stale reads; longest hit 3.0 ms, longest write 0.0 ms; "
+        "summary: 4 killed, 3 other faults, 22 operations, 5 stale reads; longest hit 3.0 ms, longest write -; "
         "1 tokens lost, 64 bytes leaked"
     ) == summed_up(figures_of(board), 5, 1, 64)
 
