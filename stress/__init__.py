@@ -19,6 +19,7 @@ They are not installed with it; run them from the repository:
     faults, absence         of partition: what is done to them
     run, fleet, verdict     one run, its processes, and what it leaves in the segment
     arguments               what the command line may say
+    remains                 what a run has left whose supervisor was killed, and its removal
     summary                 the line that each program ends with
     mutants                 faults planted in the library on purpose: an oracle that misses them proves nothing
 

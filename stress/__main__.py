@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from stress import arguments as types
-from stress import bench, churn, forks, herd, killer, partition, proof, reboot, soak, storm
+from stress import bench, churn, forks, herd, killer, partition, proof, reboot, remains, soak, storm
 from stress.hosts import MOST_HOSTS
 from stress.mutants import MUTANTS, table
 from stress.run import Idle, Leaked, Options
@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return bench.main(chosen.quick, chosen.write, chosen.only)
         if chosen.name == "history":
             return 0 if proof.main(chosen.file) else 1
+        if chosen.name == "clean":
+            return 0 if remains.main(chosen.pid) else 1
         if chosen.name == "mutants":
             return 0 if table.main(chosen.only, chosen.seconds) else 1
         return _run(chosen.name, _options(chosen))
@@ -102,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
                                  help="keep all events in a file there")  # fmt: skip
     judge = programs.add_parser("history", help="judge again what a run with --history kept")
     judge.add_argument("file", type=types.history)
+    clean = programs.add_parser("clean", help="end and remove what a run has left whose process was killed")
+    clean.add_argument("pid", type=types.whole(1), help="that process")
     planted = programs.add_parser("mutants", help="plant each fault in turn, and tell who caught it")
     planted.add_argument("--only", action="append", choices=MUTANTS, help="this one only; may be repeated")
     planted.add_argument(

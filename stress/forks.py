@@ -8,11 +8,9 @@ not there any more.
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
-from stress import tree
+from stress import processes, tree
 from stress.board import L_SINCE_NS, Shape
 from stress.fleet import Fleet
 from stress.newcomer import leave_word, places_of
@@ -90,24 +88,11 @@ def _forget(run: Run, places: Places) -> None:
 def _await_all(run: Run) -> None:
     """Wait until every descendant is gone: the kernel kills those who have lost their parent."""
     until_s = time.monotonic() + GONE_S
-    while left := _descendants(run):
+    while left := processes.that_map(run.directory):
         if time.monotonic() > until_s:
             run.fail(f"descendants do not end: {left}, seed {run.options.seed}")
             return
         time.sleep(TICK_S)
-
-
-def _descendants(run: Run) -> list[int]:
-    """All others that have the run's board."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
-    return [pid for pid in pids if str(run.directory) in _maps(pid)]
-
-
-def _maps(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/maps").read_text()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return ""
 
 
 def _born(run: Run) -> dict[str, int]:

@@ -57,6 +57,19 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def that_map(directory: Path) -> list[int]:
+    """All others that have a file of this directory in their memory."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    return [pid for pid in pids if f"{directory}/" in _maps(pid)]
+
+
+def _maps(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""
+
+
 def _command(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]

@@ -33,6 +33,10 @@ GONE_S, GONE_TICK_S = 15.0, 0.02
 """How long the killed may take to be gone, and how often that is looked at."""
 TICK_S = 0.005
 
+DIRECTORY = "zoocache-stress"
+"""What the names of runs' directories begin with; then comes the number of the supervisor."""
+PREFIX = "prefix"
+"""The file with the prefix of a run, for those who come when it was killed (remains.py)."""
 LOG = "log"
 LOG_LINES = 20
 
@@ -215,7 +219,7 @@ class Run:
 def _new_place() -> Place:
     base = os.environ.get("ZOOCACHE_PREFIX") or "stress"
     prefix = f"{base}-{os.getpid()}-{secrets.token_hex(3)}"
-    return Path(tempfile.mkdtemp(prefix=f"zoocache-stress-{os.getpid()}-")), prefix
+    return Path(tempfile.mkdtemp(prefix=f"{DIRECTORY}-{os.getpid()}-")), prefix
 
 
 def _remove(directory: Path, prefix: str) -> None:
@@ -268,6 +272,7 @@ def opened(options: Options, shape: Shape, flight_timeout_s: float = 30.0) -> It
     """
     place = _new_place()
     try:
+        (place[0] / PREFIX).write_text(place[1])
         run = Run(options, shape, flight_timeout_s, place, is_new=True)
         if options.storage == "lmdb":
             importlib.import_module("zoocache.storage.lmdb")  # once, for all that are forked

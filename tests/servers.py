@@ -161,6 +161,11 @@ class Server:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
+def _new_directory() -> Path:
+    """With the number of this process in its name. Short: the path of a socket has at most 107 bytes."""
+    return Path(tempfile.mkdtemp(prefix=f"redis-{os.getpid()}-"))
+
+
 class Pair:
     """A master and its replica; made by `Servers.pair`.
 
@@ -220,14 +225,14 @@ class Servers:
 
     def start(self, *options: str) -> Server:
         """A new server, empty, with these options of its command line besides."""
-        self._all.append(Server(Path(tempfile.mkdtemp(prefix="zooredis-")), options))
+        self._all.append(Server(_new_directory(), options))
         self._all[-1].start()
         return self._all[-1]
 
     def start_sentinel(self, config: Path, port: int) -> Server:
         """A Sentinel that works by this file, which it changes."""
         options, watches = ("--port", str(port)), (str(config), "--sentinel")
-        self._all.append(Server(Path(tempfile.mkdtemp(prefix="zooredis-")), options, watches))
+        self._all.append(Server(_new_directory(), options, watches))
         self._all[-1].start()
         return self._all[-1]
 

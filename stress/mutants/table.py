@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from stress import remains
 from stress.mutants import MUTANTS
 
 SEED = 2
@@ -28,6 +30,9 @@ OF_PROGRAM = {
 }
 """Small fleets: what is left of a window when everybody waits for a processor is less."""
 GRACE_S = 120.0
+"""How much longer than it should work a run may take."""
+END_S = 60.0
+"""How long it may take to end after that, when it is told to."""
 
 JUDGES = {
     "oracle": r"^STALE: |^OLD: | brought ", "history": r"^HISTORY, ", "once": r"^TWICE, ",
@@ -44,7 +49,7 @@ class Caught(NamedTuple):
     Attributes:
         name: of the mutant.
         seconds: until the first failure; None: there was none.
-        by: who reported one.
+        by: who reported one; "stuck": nobody, and the run had to be ended.
         said: the whole output.
     """
 
@@ -79,20 +84,42 @@ def _run(name: str, seconds: float) -> Caught:
         sys.executable, "-m", "stress", mutant.program, "--storage", mutant.storage, "--mutant", name, "--seed",
         str(SEED), "--seconds", str(seconds), *OF_PROGRAM[mutant.program], *mutant.options,
     ]  # fmt: skip
-    ended = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=seconds + GRACE_S
-    )
-    return judged(name, ended.returncode, ended.stdout)
+    # No pipe, which who outlives the run could keep open; and a session of its own, so that Ctrl-C comes to it once.
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            status: int | None = process.wait(seconds + GRACE_S)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            _end(process)
+        said.seek(0)
+        return judged(name, status, said.read())
 
 
-def judged(name: str, status: int, said: str) -> Caught:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a run as an interruption does, if it has not ended; or kill it, and remove what is left of it."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        remains.remove(process.pid)
+
+
+def judged(name: str, status: int | None, said: str) -> Caught:
     """What became of a run.
 
     Args:
         name: of the mutant.
-        status: of the run.
+        status: of the run; None: it did not come to an end, which is nobody's catch.
         said: its output.
     """
+    if status is None:
+        return Caught(name, None, ("stuck",), said)
     by = tuple(judge for judge, report in JUDGES.items() if re.search(report, said, re.MULTILINE))
     failed = FAILURE.search(said)
     if not status or failed is None or by == ("exception",):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from stress import processes
 from stress.__main__ import PROGRAMS
-from stress.mutants import MUTANTS
-from stress.mutants.table import OF_PROGRAM, Caught, judged
-from tests.children import Children
+from stress.mutants import MUTANTS, table
+from stress.mutants.table import OF_PROGRAM, SECONDS, Caught, judged
+from tests.children import ROOT, Children
+from tests.conftest import objects_of
 from tests.stress.conftest import Ended
 
 Stress = Callable[..., Ended]
@@ -58,6 +62,22 @@ def test_every_mutant_finds_its_place(children: Children) -> None:
 def test_who_caught_it(expected: Caught, status: int, said: str) -> None:
     """A run that ends well, or breaks down, has caught nothing; nor has one in which the library raised, no more."""
     assert expected == judged("deaf", status, said)
+
+
+@pytest.mark.parametrize("patience_s", [60.0, 0.0], ids=["told", "killed"])
+def test_a_run_that_does_not_end(
+    patience_s: float, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """It is nobody's catch, the rest of the table goes on, and nothing of it is left, though it has to be killed."""
+    monkeypatch.setattr(table, "GRACE_S", 3.0 - SECONDS)
+    monkeypatch.setattr(table, "END_S", patience_s)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    caught = table._run("bootless", SECONDS)
+    assert ("bootless", None, ("stuck",)) == caught[:3], caught.said
+    assert "reboot: Options(" in caught.said
+    assert (True, [], []) == (not objects_of(prefix), processes.that_map(tmp_path), list(tmp_path.iterdir()))
 
 
 def test_the_table(stress: Stress) -> None:
