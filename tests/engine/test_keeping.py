@@ -318,6 +318,38 @@ def test_a_loaded_life_is_what_was_left(lmdb: Path) -> None:
     assert before_s + 1000 - 0.005 <= ends_s <= loaded_s + 1000 - 0.045
 
 
+@pytest.mark.parametrize(("kind", "question"), [("lmdb", "load"), ("redis", "load"), ("redis", "claim")])
+def test_what_is_overtaken_while_it_is_loaded_is_not_held(
+    kind: str, question: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that an invalidation overtakes while the store is asked for it reaches that caller, and nobody later."""
+    url = redis_url if kind == "redis" else f"lmdb://{tmp_path / 'cache'}"
+    configure(storage_url=url, bus_url=redis_url if kind == "redis" else None)
+    world = [1]
+
+    @cacheable(deps="a")
+    def value() -> int:
+        return world[0]
+
+    assert 1 == value()
+    engine = runtime.engine()
+    engine.lives.clear()
+    ask = getattr(type(engine.store), question)
+
+    def overtaken(*args: Any) -> Any:
+        answer = ask(*args)
+        if world == [1]:
+            world[0] = 2
+            invalidate("a")
+        return answer
+
+    if question == "claim":  # it comes after a load that has missed
+        monkeypatch.setattr(type(engine.store), "load", lambda *_: None)
+    monkeypatch.setattr(type(engine.store), question, overtaken)
+    assert 1 == value()
+    assert [2, 2] == [value(), value()]
+
+
 # Setting anew.
 
 
