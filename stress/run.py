@@ -91,6 +91,7 @@ class Run:
         flight_timeout_s: what the cache is configured with.
         tokens_lost: how many the verdict missed in gates.
         server_url: of the one server of a run with one host; None: it has none, or its hosts have their own.
+        server_pid: its process; 0: there is none.
         missing: what was never done, though a run proves nothing without it.
     """
 
@@ -104,6 +105,7 @@ class Run:
         self.supervisor = os.getpid()
         self.tokens_lost = 0
         self.server_url: str | None = None
+        self.server_pid = 0
         self.missing: list[str] = []
         self._failures = self.directory / "failures"
         self._failures.touch()

@@ -26,7 +26,8 @@ def served(run: Run) -> Iterator[None]:
 
     servers = Servers()
     try:
-        run.server_url = servers.start().url
+        server = servers.start()
+        run.server_url, run.server_pid = server.url, server.pid
         yield
     finally:
         try:

@@ -151,6 +151,8 @@ def _readings(run: Run) -> dict[str, float]:
     found = {
         f"{name} of {who}": reading for who, pid in pids.items() for name, reading in meters.of_process(pid).items()
     }  # fmt: skip
+    if server := meters.of_process(run.server_pid):
+        found["server"] = server["rss"]  # alone: it has a connection for each loop that comes and goes
     return found | {
         "shm bytes": float(sum(objects.values())), "shm objects": float(len(objects)),
         "lmdb bytes": meters.of_files(run.directory),

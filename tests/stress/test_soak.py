@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stress import meters
+from stress import meters, soak
+from stress.board import L_READS, S_PID, Shape
 from stress.meters import LEAST, MIB, Series
+from stress.run import Options, opened
+from stress.server import served
 from tests.stress.conftest import Ended
 
 Stress = Callable[..., Ended]
@@ -62,6 +67,19 @@ def test_what_grows_is_told(name: str, step: float, expected: str) -> None:
 def test_too_few_readings_say_nothing() -> None:
     """Of a process that was seen a few times only, nobody can tell."""
     assert [] == series_of("threads of worker 0", [float(number) for number in range(LEAST - 1)]).grown(WHOLE_S)
+
+
+def test_each_meter_is_judged(tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run with a server all meters that have a tolerance are read, the server's memory too, and no others."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shape = Shape(slots=1, lanes=1)
+    with opened(Options(processes=1, seconds=1.0, seed=1, storage="redis"), shape) as run, served(run):
+        run.board.slot(0)[S_PID] = os.getpid()
+        run.board.lane(0, 0)[L_READS] = 1
+        readings = soak._readings(run)
+        server = meters.of_process(run.server_pid)["rss"]
+    assert dict.fromkeys(meters.TOLERANCES, 1) == Counter(name.removesuffix(" of worker 0") for name in readings)
+    assert MIB < readings["server"] == pytest.approx(server, rel=0.5)
 
 
 def test_the_meters_of_a_process() -> None:
