@@ -15,6 +15,7 @@ from stress import bench, churn, forks, herd, killer, partition, proof, reboot, 
 from stress.hosts import MOST_HOSTS
 from stress.mutants import MUTANTS, table
 from stress.run import Idle, Leaked, Options
+from zoocache.shm.layout import MIN_SIZE, layout_of
 
 PROGRAMS: dict[str, Callable[[Options], bool]] = {
     "herd": herd.main, "storm": storm.main, "killer": killer.main, "churn": churn.main,
@@ -33,6 +34,9 @@ HOST_STORAGES = ("memory", "lmdb")
 EVERY_STORAGE = (*HOST_STORAGES, "redis")
 HOSTS, PROCESSES_OF_A_HOST = 3, 2
 PROCESSES = 6
+MOST_PROCESSES = layout_of(MIN_SIZE).slots - 2
+"""Of a segment as small as those of the runs: who has no slot cannot claim, and computes what others do. One more is a
+listener's, and one that of somebody who comes while it is not yet seen who has died."""
 SECONDS = 20.0
 
 
@@ -143,7 +147,12 @@ def _add_options(
     parser: argparse.ArgumentParser, processes: int = PROCESSES, storages: Sequence[str] = HOST_STORAGES
 ) -> None:  # fmt: skip
     add = parser.add_argument
-    add("--processes", type=types.whole(1), default=processes, help=f"how many at once (default {processes})")
+    add(
+        "--processes",
+        type=types.whole(1, MOST_PROCESSES),
+        default=processes,
+        help=f"how many at once (default {processes})",
+    )
     add("--seconds", type=types.above_zero, default=SECONDS, help=f"for how long (default {SECONDS:g})")
     add("--seed", type=types.whole(0), default=secrets.randbelow(1_000_000), help="of all chance (default: any)")
     add("--storage", choices=storages, default="memory")

@@ -17,9 +17,10 @@ Stress = Callable[..., Ended]
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("herd --processes 0", "argument --processes: 1 or more, not 0"),
-        ("herd --processes -1", "argument --processes: 1 or more, not -1"),
-        ("storm --processes many", "argument --processes: a whole number, 1 or more, not 'many'"),
+        ("herd --processes 0", "argument --processes: from 1 to 30, not 0"),
+        ("herd --processes -1", "argument --processes: from 1 to 30, not -1"),
+        ("storm --processes 31", "argument --processes: from 1 to 30, not 31"),
+        ("storm --processes many", "argument --processes: a whole number, from 1 to 30, not 'many'"),
         ("storm --seconds -5", "argument --seconds: a number above 0, not '-5'"),
         ("storm --seconds nan", "argument --seconds: a number above 0, not 'nan'"),
         ("storm --seconds inf", "argument --seconds: a number above 0, not 'inf'"),
