@@ -5,7 +5,7 @@ An event is EVENT_WORDS words:
     start, end     monotonic nanoseconds, one clock for the machine
     kind           index into KINDS, | way << 8: by which of its ways a program read
     key, tag       by number, or NONE
-    version        what was read or written
+    version        what was read or written; of a fill: how many flights its call had followed before
     finished       what was finished for the key before a read began
     filled         when the fill of what was read had seen the truth; 0: that is not known. Of a fill: when the call
                    began that it is for
@@ -46,7 +46,7 @@ class Event(NamedTuple):
         start_ns, end_ns: monotonic.
         kind: one of KINDS.
         key, tag: by number; NONE where there is none, or it was for all.
-        version: what was read or written.
+        version: what was read or written; of a fill: how many flights its call had followed before.
         finished: what was finished for the key before it began.
         filled_ns: when the fill of what was read had seen the truth; 0: that is not known.
         way: how it was read, by number; of a drop: what was dropped.

@@ -1,12 +1,19 @@
 """The judge of P4 under invalidations and kills: on a host no key is computed twice at the same time.
 
 The fills of the ways that no reader takes inside another one, and that nobody refreshes, are noted with start and end,
-and with the start of their call. Two of one key overlap only if the second one's call
+with the start of their call, and with the number of flights that the call had followed in vain. Two of one key overlap
+only if
 
-    began, altogether, so long after the first one's that this counts as overdue (`flight_timeout`)
-    or met so many mutations while it waited that it may have given up following: each can spoil one flight for it
-    or waited so long that it may have done without a lock that cannot be had; or the first one's did
-    or came after a leader who was overdue, and may have ended the claim of its successor when it woke
+    the second fill began so long after the first one's call that this counts as overdue (`flight_timeout`)
+    or the call of one of them waited so long that it may have done without a lock that cannot be had
+    or somebody gave up following, after as many vain attempts as the documents say: in its process, or on the host
+    or somebody was overdue: it may have ended the claim of its successor when it woke
+
+The figures are those of docs/reliability.md, in words of their own here: a library that gives up sooner has no excuse.
+What was followed is counted where it happens (`listen`), each flight once, for nothing else tells it exactly.
+Rejected: to count the mutations that reach the key meanwhile. One that stands between its two stores overtakes every
+fill until it goes on; that of a killed writer has noted no end; tags that give way for room overtake other keys than
+their own; and a fill that raised, or expired at once, was followed in vain though nothing overtook it.
 
 A fill of which the library could not tell the others, for want of a claim or of a slot, is not noted (`listen`); in the
 smallest segment there are few. It does not help that the first was overtaken: who comes then waits for its end all the
@@ -21,14 +28,15 @@ from typing import NamedTuple
 
 from stress.events import Event
 from stress.ways import calling
-from zoocache.engine.call import TRIES
+from zoocache.flight import Flight, Flights
 from zoocache.shm.claims import Claim, Claims
-from zoocache.shm.lock import DEFAULT_TIMEOUT_S
 from zoocache.shm.segment import Segment
 
-MUTATIONS = frozenset(("invalidate", "set", "delete", "clear", "prune", "visitors", "drop", "busy"))
-KEPT_FILLS, KEPT_MUTATIONS = 64, 20_000
-LOCKLESS_NS = int(DEFAULT_TIMEOUT_S * 0.75e9)
+VAIN_ATTEMPTS = 8
+"""After so many a follower computes for itself."""
+LOCKLESS_NS = 2_000_000_000
+"""After so long a fill goes on without the lock that it needs to tell the others."""
+KEPT_FILLS = 128
 
 
 class Pair(NamedTuple):
@@ -53,7 +61,6 @@ class Once:
         self.fills = 0
         self._group_of, self._overdue_ns = group_of, overdue_ns
         self._recent: dict[tuple[int, int, int], deque[Event]] = defaultdict(lambda: deque(maxlen=KEPT_FILLS))
-        self._mutations: deque[Event] = deque(maxlen=KEPT_MUTATIONS)
         self._pairs: list[Pair] = []
 
     def hear(self, events: Iterable[Event]) -> None:
@@ -61,8 +68,6 @@ class Once:
         for event in events:
             if event.kind == "fill":
                 self._hear_fill(event)
-            elif event.kind in MUTATIONS:
-                self._mutations.append(event)
 
     def _hear_fill(self, fill: Event) -> None:
         self.fills += 1
@@ -86,15 +91,17 @@ class Once:
         waited_ns = max(each.start_ns - each.filled_ns for each in pair)
         if second.start_ns - first.filled_ns >= self._overdue_ns or waited_ns >= LOCKLESS_NS:
             return True
-        if any(each.end_ns - each.filled_ns >= self._overdue_ns for each in self._recent[self._place(first)]):
-            return True
-        met = sum(each.start_ns < second.start_ns and each.end_ns > second.filled_ns for each in self._mutations)
-        return met >= TRIES
+        return any(self._is_apart(each) for each in self._recent[self._place(first)])
+
+    def _is_apart(self, fill: Event) -> bool:
+        """Whether it was overdue, or its call had given up: another may have led beside it, and followed nobody."""
+        return fill.end_ns - fill.filled_ns >= self._overdue_ns or fill.version >= VAIN_ATTEMPTS
 
 
 def listen() -> None:
-    """In a process of the fleet, before a mutant is planted: find out which fills nobody can be told of."""
-    lead, claim_slot = Claims.lead, Segment.claim_slot
+    """In a process of the fleet, before a mutant is planted: find out which fills nobody can be told of, and what each
+    call follows."""
+    lead, claim_slot, join, wait = Claims.lead, Segment.claim_slot, Claims.join, Flights.wait
 
     def lead_and_tell(self: Claims, high: int, low: int, up_ms: int) -> tuple[Claim | None, bool]:
         found = lead(self, high, low, up_ms)
@@ -106,11 +113,29 @@ def listen() -> None:
         _tell(found != 0)
         return found
 
+    def join_and_count(self: Claims, claim: Claim) -> None:
+        _count(claim)
+        join(self, claim)
+
+    def wait_and_count(
+        self: Flights, flight: Flight, waker: Callable[[], object], waiting: Iterable[Flight]
+    ) -> bool:  # fmt: skip
+        _count(flight)
+        return wait(self, flight, waker, waiting)
+
     Claims.lead = lead_and_tell  # type: ignore[method-assign]
     Segment.claim_slot = claim_slot_and_tell  # type: ignore[method-assign]
+    Claims.join = join_and_count  # type: ignore[method-assign]
+    Flights.wait = wait_and_count  # type: ignore[method-assign]
 
 
 def _tell(is_told: bool) -> None:
     call = calling.get()
     if call is not None and not is_told:
         call.is_untold = True
+
+
+def _count(flight: Flight | Claim) -> None:
+    call = calling.get()
+    if call is not None:
+        call.follow(flight)

@@ -67,10 +67,22 @@ class Calling:
         is_untold: something in it is computed without telling the other processes.
     """
 
-    __slots__ = ("called_ns", "is_untold", "ring")
+    __slots__ = ("_followed", "called_ns", "is_untold", "ring")
 
     def __init__(self, ring: Ring, called_ns: int) -> None:
         self.ring, self.called_ns, self.is_untold = ring, called_ns, False
+        self._followed: dict[type, list[object]] = {}
+
+    def follow(self, flight: object) -> None:
+        """It waits for another's computation: a flight of its process, or a claim on its host."""
+        followed = self._followed.setdefault(type(flight), [])
+        if flight not in followed:
+            followed.append(flight)
+
+    @property
+    def attempts(self) -> int:
+        """How many it has followed so far, of the kind of which there were more: who gives up does so of one kind."""
+        return max(map(len, self._followed.values()), default=0)
 
 
 calling: ContextVar[Calling | None] = ContextVar("calling", default=None)
@@ -86,8 +98,10 @@ def _filling(way: Callable[[int], Any], key: int) -> Iterator[None]:
     finally:
         call = calling.get()
         if call is not None and not call.is_untold:
-            number = WAY_NUMBERS[way]
-            call.ring.note("fill", key, start_ns, time.monotonic_ns(), way=number, filled_ns=call.called_ns)
+            call.ring.note(
+                "fill", key, start_ns, time.monotonic_ns(), way=WAY_NUMBERS[way], filled_ns=call.called_ns,
+                version=call.attempts,
+            )  # fmt: skip
 
 
 def _dawdle() -> None:

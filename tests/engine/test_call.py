@@ -18,8 +18,8 @@ from zoocache.engine import call as calls
 from zoocache.engine.effects import drive
 from zoocache.flight import ABANDONED, Flight
 from zoocache.shm import identity, kernel
-from zoocache.shm.claims import CLAIM_WAYS
-from zoocache.shm.layout import LOCK_SLOTS
+from zoocache.shm.claims import CLAIM_WAYS, Claim, Claims
+from zoocache.shm.layout import C_JOINED, LOCK_SLOTS
 from zoocache.trie import hash_words
 
 HAMMER = """
@@ -228,7 +228,8 @@ def test_a_lock_that_stays_taken_costs_only_the_telling(
 
 
 def test_who_follows_in_vain_computes_in_the_end() -> None:
-    """A follower whose flights are abandoned again and again does not follow for ever."""
+    """A follower whose flights are abandoned again and again does not follow for ever: it gives up after eight vain
+    attempts, as docs/reliability.md says, and no sooner."""
 
     @cacheable
     def get() -> int:
@@ -237,7 +238,7 @@ def test_who_follows_in_vain_computes_in_the_end() -> None:
     flights, key = runtime.engine().flights, get.key_for()
     flight = flights.join(Flight(key))
     follower = Runner(get)
-    for _ in range(calls.TRIES):
+    for _ in range(8):
         until(lambda: flight.wakers)  # noqa: B023  # it is called at once
         flights._flights[key] = heir = Flight(key)
         flights.end(flight, ABANDONED)
@@ -245,3 +246,44 @@ def test_who_follows_in_vain_computes_in_the_end() -> None:
     assert 5 == follower.result()
     assert flight is flights._flights[key]
     flights.end(flight, ABANDONED)
+
+
+def test_who_follows_another_process_in_vain_computes_in_the_end(lmdb: Path, forks: Forks) -> None:
+    """It gives up after eight vain attempts there, too, and no sooner."""
+    ready, go_on = os.pipe(), os.pipe()
+
+    @cacheable(deps="a")
+    def get() -> int:
+        return 5
+
+    high, low = hash_words(keys.digest(get.key_for()))
+
+    def lead_the_next(claims: Claims, claim: Claim | None) -> Claim:
+        """Under the lock, which who wants to lead needs, too."""
+        if claim is not None:
+            claims.end(claim)
+        led, leading = claims.lead(high, low, clock.up_ms())
+        assert led
+        assert leading
+        return led
+
+    def lead_again_and_again() -> None:
+        segment = runtime.engine().trie.segment
+        segment.claim_slot(clock.wall_ms())
+        claim = segment.write(lead_the_next, segment.claims, None)
+        os.write(ready[1], b"!")
+        for _ in range(8):
+            until(lambda: segment.words[claim.at + C_JOINED])  # noqa: B023  # it is called at once
+            claim = segment.write(lead_the_next, segment.claims, claim)
+        os.read(go_on[0], 1)
+        assert not segment.words[claim.at + C_JOINED]
+        segment.claims.end(claim)
+
+    invalidate("x")
+    child = forks.fork(lead_again_and_again)
+    os.read(ready[0], 1)
+    assert 5 == get()
+    os.write(go_on[1], b"!")
+    assert 0 == child.wait()
+    for end in (*ready, *go_on):
+        os.close(end)
