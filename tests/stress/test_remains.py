@@ -44,7 +44,8 @@ def test_a_run_whose_process_was_killed(
     assert -signal.SIGKILL == run.wait()
     (tmp_path / "others").touch()
     assert (True, True, True) == (
-        bool(listeners.of(ending[0])), bool(objects_of(prefix)), bool([*tmp_path.glob(f"redis-{run.pid}-*")]),
+        bool(program == "partition" or listeners.of(ending[0])),  # partition kills them itself
+        bool(objects_of(prefix)), bool([*tmp_path.glob(f"redis-{run.pid}-*")]),
     )  # fmt: skip
     ended = stress_alone(children, tmp_path, "clean", str(run.pid))
     assert (0, True) == (ended.status, f"{directory}\n" in ended.said), ended.said
