@@ -9,7 +9,8 @@ They are not installed with it; run them from the repository:
     bench/                  speed, beside other caches, as ratios
     tree, ways, acts        the tags and keys of storm and killer; how they are read; how they are changed
     oracle, board, events   what the library is judged by: words in a mapped file, outside of the library
-    history, proof          afterwards, by the events of all threads: whether each read can be explained
+    history, proof          beside a run, by the events of all threads: whether each read can be explained
+    kept_history            the file of such events, to judge them again
     threads                 of a process, which end together
     boots, keepsakes        of reboot: clocks that tell of another boot; what is kept across an end
     offspring, newcomer, places     of forks: how processes are born, live and end; where on the board

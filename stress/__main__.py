@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 if every promise held; 1 if one was broken, or nothing was done to try them.
 
     Raises:
-        SystemExit: with status 2: the command line cannot be meant so.
+        SystemExit: with status 2: the command line cannot be meant so, or the history that it names cannot be judged.
     """
     parser = _parser()
     chosen = parser.parse_args(arguments)
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in WITH_HISTORY:
             options.add_argument("--history", type=types.directory, metavar="DIRECTORY", default="",
                                  help="keep all events in a file there")  # fmt: skip
-    judge = programs.add_parser("history", help="judge again what a run with --history kept")
+    judge = programs.add_parser("history", help="judge again the reads that a run with --history kept")
     judge.add_argument("file", type=types.history)
     clean = programs.add_parser("clean", help="end and remove what a run has left whose process was killed")
     clean.add_argument("pid", type=types.whole(1), help="that process")

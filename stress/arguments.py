@@ -5,12 +5,14 @@ Status 1 says that a promise was broken, so nothing that was mistyped may come s
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
+
+from stress import kept_history
+from stress.kept_history import History
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -65,20 +67,13 @@ def directory(text: str) -> str:
     return text
 
 
-def history(text: str) -> Path:
+def history(text: str) -> History:
     """A type: a file that a run with --history has kept.
 
     Args:
         text: its path.
     """
-    path = Path(text)
     try:
-        with path.open("rb") as file:
-            said = json.loads(file.readline())
-    except OSError as error:
-        raise ArgumentTypeError(f"{text}: {error.strerror}") from None
-    except ValueError:
-        said = None
-    if not isinstance(said, dict) or not said.keys() >= {"seed", "slots_per_host"}:
-        raise ArgumentTypeError(f"{text} is not what a run with --history has kept")
-    return path
+        return kept_history.read(Path(text))
+    except kept_history.Unreadable as unreadable:
+        raise ArgumentTypeError(str(unreadable)) from None

@@ -11,13 +11,23 @@ An event is EVENT_WORDS words:
                    began that it is for
     who            process << 24 | slot << 8 | lane
 
-A ring is a count and the places of the last RING_EVENTS events; the count moves last, so an event that was cut short
-by a kill is not in the ring: who is killed loses at most the event that he was about to note.
+A ring is the places of the last RING_EVENTS events behind three words:
+
+    count       how many there have been; the lane moves it, after the event, so an event that was cut short by a kill
+                is not in the ring: who is killed loses at most the event that he was about to note
+    taken       how many of them the checker has; it alone moves it
+    patience    0: nobody takes them, and they are written over. Else a lane that would write over an event that was not
+                taken waits, and raises after so many milliseconds in vain: nothing is lost unseen. One place is left
+                free, so that what is being taken is never what is being written.
+
+A lane waits before an operation (`await_room`), where no time is measured. The checker waits for no lane: it takes what
+is there, so one that was killed or stopped does not hold it up; and a checker that is gone ends the run as a failure.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from array import array
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -26,7 +36,12 @@ from typing import NamedTuple
 RING_EVENTS = 8192
 EVENT_WORDS = 9
 PAGE_WORDS = 512
-RING_WORDS = 1 + RING_EVENTS * EVENT_WORDS
+COUNT, TAKEN, PATIENCE_MS, HEAD_WORDS = range(4)
+RING_WORDS = HEAD_WORDS + RING_EVENTS * EVENT_WORDS
+
+ROOM = 128
+"""More events than one operation notes, or several tasks of a lane at once."""
+LOOK_S = 0.002
 
 NONE = 2**64 - 1
 """A word that says nothing: an event of all keys, or of no tag."""
@@ -37,6 +52,10 @@ KINDS = (
 )  # fmt: skip
 """What an event can be; it is kept as its index."""
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+
+
+class Unseen(TimeoutError):
+    """The history checker does not come, so an event cannot be noted without one being lost."""
 
 
 class Event(NamedTuple):
@@ -79,7 +98,7 @@ class Ring:
 
     def __init__(self, words: memoryview, slot: int, lane: int) -> None:
         self._words = words
-        self._count = words[0]
+        self._count = words[COUNT]
         self._who = slot << 8 | lane
 
     def touch(self) -> None:
@@ -90,14 +109,51 @@ class Ring:
         self, kind: str, key: int, start_ns: int, end_ns: int, *, tag: int = NONE, version: int = 0, finished: int = 0,
         filled_ns: int = 0, way: int = 0,
     ) -> None:  # fmt: skip
-        """Keep an event, in place of the oldest one."""
-        at = 1 + self._count % RING_EVENTS * EVENT_WORDS
+        """Keep an event, in place of the oldest one.
+
+        Raises:
+            Unseen: that one would be lost.
+        """
+        self.await_room(1)
+        at = HEAD_WORDS + self._count % RING_EVENTS * EVENT_WORDS
         self._words[at : at + EVENT_WORDS] = array("Q", (
             start_ns, end_ns, _NUMBERS[kind] | way << 8, key, tag, version, finished, filled_ns,
             os.getpid() << 24 | self._who,
         ))  # fmt: skip
         self._count += 1
-        self._words[0] = self._count
+        self._words[COUNT] = self._count
+
+    def await_room(self, events: int = ROOM) -> None:
+        """Wait until so many can be noted without any waiting. The clock is read first: whoever was stopped in here has
+        another look when it goes on.
+
+        Raises:
+            Unseen: the checker does not come.
+        """
+        words = self._words
+        until_s = 0.0
+        while words[PATIENCE_MS] and self._count + events - words[TAKEN] >= RING_EVENTS:
+            now_s = time.monotonic()
+            until_s = until_s or now_s + words[PATIENCE_MS] / 1000
+            if now_s > until_s and self._count + events - words[TAKEN] >= RING_EVENTS:
+                raise Unseen(
+                    f"the history checker has taken no event for {words[PATIENCE_MS] / 1000:g} s, and one would be "
+                    "lost: it is dead, or too slow for this machine (--slack gives it longer)"
+                )
+            time.sleep(LOOK_S)
+
+    # The checker's.
+
+    def attend(self, patience_s: float) -> None:
+        """From now on each event is taken before it is written over. Before any lane notes one."""
+        self._words[TAKEN] = self._words[COUNT]
+        self._words[PATIENCE_MS] = int(patience_s * 1000)
+
+    def take(self) -> list[int]:
+        """The words of all events that were not taken yet, the oldest first. Of a ring that is attended to."""
+        found, count = self.since(self._words[TAKEN])
+        self._words[TAKEN] = count
+        return found
 
     def events(self) -> list[Event]:
         """What it holds, the oldest first."""
@@ -113,10 +169,10 @@ class Ring:
             The words of the events, the oldest first; and how many there have been now.
         """
         words = self._words
-        count = words[0]
+        count = words[COUNT]
         first = max(seen, count - RING_EVENTS)
         found = list(chain.from_iterable(words[start:end].tolist() for start, end in _places(first, count)))
-        spoilt = words[0] - RING_EVENTS + 1  # all before may have been written over meanwhile
+        spoilt = words[COUNT] - RING_EVENTS + 1  # all before may have been written over meanwhile
         return (found if spoilt <= first else found[(spoilt - first) * EVENT_WORDS :]), count
 
 
@@ -126,7 +182,7 @@ def _places(first: int, count: int) -> list[tuple[int, int]]:
     if first == count:
         return []
     pieces = [(start, end)] if start < end else [(start, RING_EVENTS), (0, end)]
-    return [(1 + low * EVENT_WORDS, 1 + high * EVENT_WORDS) for low, high in pieces]
+    return [(HEAD_WORDS + low * EVENT_WORDS, HEAD_WORDS + high * EVENT_WORDS) for low, high in pieces]
 
 
 def events_of(words: list[int]) -> list[Event]:

@@ -26,8 +26,9 @@ least that it may bring. As in Elle (Kingsbury and Alvaro 2020) the values say w
 
 Each comparison is strict and leans to the side of what was read: a mutation counts as ended when its caller had the
 control back, a fill as begun when its function looked at the truth. Events that are missing (a killed process noted no
-end, a ring was written over) make the checker see less, and never more than there was. With several hosts a mutation
-counts on its own host from its end on, and on the others from the next moment at which all had heard everything.
+end) make the checker see less, and never more than there was; none is written over before it was seen (events.py). With
+several hosts a mutation counts on its own host from its end on, and on the others from the next moment at which all had
+heard everything.
 
 **How it is computed.** For each key the mutations are sorted by their end, with the latest start so far beside each;
 one binary search a read answers FRESH, and so on: n log n altogether. Only the last KEPT mutations of a key are kept,

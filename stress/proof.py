@@ -1,13 +1,11 @@
 """The proof of a run: a process that reads the events of all threads as they come, and has the checker judge them.
 
 Whoever notes an event does so a moment after it ended. So a read is judged when it is RIPE_NS old, by all that was
-noted until then; after the run, the last of them. With `--history DIRECTORY` the events are also kept in a file there,
-which `python -m stress history FILE` judges again:
+noted until then; after the run, the last of them. Nothing is written over unseen: who has no room for an event waits
+until this process has taken some (events.py).
 
-    one line    JSON: the program, the seed, how many slots a host has
-    the rest    the events, EVENT_WORDS native words each, in the order in which they were found; see events.py
-
-A file that was cut short ends with a part of an event, which is not read.
+With `--history DIRECTORY` the events are also kept in a file there (kept_history.py), and `python -m stress history
+FILE` judges its reads again; fills are judged in the run only, for what excuses them is not all in the file.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ import os
 import select
 import signal
 import time
-from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from stress import tree, ways
-from stress.events import EVENT_WORDS, Event, events_of, lines
+from stress import kept_history, tree, ways
+from stress.events import Event, Ring, events_of, lines
 from stress.fleet import spawn
 from stress.history import Checker, Violation, World, check, explain
 from stress.once import Once
@@ -32,14 +29,16 @@ from stress.once import Once
 if TYPE_CHECKING:
     from stress.run import Run
 
-EVERY_S = 0.2
-"""Often enough that no ring is written over unseen, unless one thread reads as fast as it can and nobody else runs."""
+EVERY_S = 0.1
+"""Often enough that hardly anybody ever waits for room."""
+PATIENCE_S = 8.0
+"""So long a lane waits for room: longer than a look ever takes, and shorter than storm takes a run for stuck."""
 RIPE_NS = 500_000_000
 MOST_REPORTS = 3
 
 
 def world_of(slots_per_host: int) -> World:
-    """The world of storm, killer and partition."""
+    """The world of all programs that read and write the tree: storm, killer, reboot, soak and partition."""
     return World(tree.reached_by, lambda slot: slot // slots_per_host, ways.OWN_FILL, ways.OLDEST_NS)
 
 
@@ -60,24 +59,22 @@ class Witness:
 
     Attributes:
         reads, unexplained: how many there were so far.
-        missed: events that were written over before they were looked at.
     """
 
     def __init__(self, run: Run, slots_per_host: int, is_once: bool) -> None:
-        self.reads = self.unexplained = self.missed = 0
+        self.reads = self.unexplained = 0
         self._run = run
         self._world = world_of(slots_per_host)
         self._checker = Checker(self._world)
-        self._rings = [*run.board.rings(), run.board.own_ring()]
+        self._rings = _rings_of(run)
         self._once = _once_of(run, slots_per_host) if is_once else None
-        self._seen = [0] * len(self._rings)
         self._waiting: list[Event] = []
         self._file = _kept_in(Path(run.options.history), run, slots_per_host) if run.options.history else None
 
     def look(self) -> None:
         """Hear what is new, and judge what was read a while ago."""
-        reads = [*self._waiting, *self._hear()]
         ripe_ns = time.monotonic_ns() - RIPE_NS
+        reads = [*self._waiting, *self._hear()]
         self._waiting = [read for read in reads if read.end_ns >= ripe_ns]
         self._judge([read for read in reads if read.end_ns < ripe_ns])
         self._judge_fills(ripe_ns)
@@ -87,24 +84,19 @@ class Witness:
         self._judge([*self._waiting, *self._hear()])
         self._judge_fills(time.monotonic_ns())
         if self._file is not None:
-            self._file.close()
+            self._file.end()
 
     def _hear(self) -> list[Event]:
-        """Take in all that is new; returns the reads."""
-        events = [event for place in range(len(self._rings)) for event in self._hear_ring(place)]
-        return [event for event in events if event.kind == "read"]
-
-    def _hear_ring(self, place: int) -> list[Event]:
-        words, count = self._rings[place].since(self._seen[place])
-        self.missed += count - self._seen[place] - len(words) // EVENT_WORDS
-        self._seen[place] = count
+        """Take in all that is new; returns the reads. It is taken from all before any of it is looked at, so that who
+        waits for room goes on at once."""
+        words = [word for ring in self._rings for word in ring.take()]
         if self._file is not None:
-            self._file.write(array("Q", words))
+            self._file.add(words)
         events = events_of(words)
         self._checker.hear(events)
         if self._once is not None:
             self._once.hear(events)
-        return events
+        return [event for event in events if event.kind == "read"]
 
     def _judge_fills(self, before_ns: int) -> None:
         pairs = [] if self._once is None else self._once.judge(before_ns)
@@ -144,6 +136,8 @@ class Proof:
 
     def __init__(self, run: Run, slots_per_host: int, is_once: bool) -> None:
         self._run = run
+        for ring in _rings_of(run):
+            ring.attend(run.limit_s(PATIENCE_S))
         told, self._tell = os.pipe()
         self._answer, answer = os.pipe()
         self._pid = spawn(lambda: _attend(Witness(run, slots_per_host, is_once), told, answer))
@@ -152,15 +146,15 @@ class Proof:
 
     def end(self) -> None:
         """After the run: have the rest judged, and tell what was seen."""
-        os.write(self._tell, b".")
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._tell, b".")
         with open(self._answer, "rb", closefd=False) as pipe:
             said = pipe.read()
         if not said:
             self._run.fail("the process that was to judge the history is gone")
             return
-        reads, unexplained, missed, fills = json.loads(said)
-        lost = f"; {missed} events were written over unseen" if missed else ""
-        self._run.say(f"history: {reads} reads judged, {unexplained} of them unexplained{lost}")
+        reads, unexplained, fills = json.loads(said)
+        self._run.say(f"history: {reads} reads judged, {unexplained} of them unexplained")
         if fills:
             self._run.say(f"once: {fills} fills looked at")
 
@@ -193,35 +187,29 @@ def _attend(witness: Witness, told: int, answer: int) -> None:
     while not select.select([told], [], [], EVERY_S)[0]:
         witness.look()
     witness.end()
-    os.write(answer, json.dumps((witness.reads, witness.unexplained, witness.missed, witness.fills)).encode())
+    os.write(answer, json.dumps((witness.reads, witness.unexplained, witness.fills)).encode())
 
 
-def _kept_in(directory: Path, run: Run, slots_per_host: int) -> BinaryIO:
-    """A file for the events of a run, with its first line written."""
+def _rings_of(run: Run) -> list[Ring]:
+    return [*run.board.rings(), run.board.own_ring()]
+
+
+def _kept_in(directory: Path, run: Run, slots_per_host: int) -> kept_history.Writer:
+    """A file for the events of a run."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{run.prefix}.history"
-    file = path.open("wb")
-    file.write(json.dumps({"seed": run.options.seed, "slots_per_host": slots_per_host}).encode() + b"\n")
     run.say(f"the history is kept in {path}")
-    return file
+    return kept_history.Writer(path, run.options.seed, slots_per_host)
 
 
-def read(path: Path) -> tuple[dict[str, int], list[Event]]:
-    """What stands in the file of a run: its first line, and its events."""
-    head, _, kept = path.read_bytes().partition(b"\n")
-    words = array("Q")
-    words.frombytes(kept[: len(kept) // (EVENT_WORDS * words.itemsize) * EVENT_WORDS * words.itemsize])
-    return json.loads(head), events_of(words.tolist())
-
-
-def main(path: Path) -> bool:
-    """Judge the history of a run once more; whether everything in it can be explained."""
-    said, events = read(path)
-    world = world_of(said["slots_per_host"])
+def main(history: kept_history.History) -> bool:
+    """Judge the reads of a run once more; whether everything in its history can be explained."""
+    events, world = history.events, world_of(history.slots_per_host)
     began_s = time.monotonic()
     found = check(events, world)
     for violation in found[:MOST_REPORTS]:
-        print(f"HISTORY, seed {said['seed']}: {explain(violation, events, world, tree.TAGS)}\n")
-    reads = sum(event.kind == "read" for event in events)
-    print(f"{len(events)} events, {reads} reads, {len(found)} faults; judged in {time.monotonic() - began_s:.1f} s")
+        print(f"HISTORY, seed {history.seed}: {explain(violation, events, world, tree.TAGS)}\n")
+    reads, took_s = sum(event.kind == "read" for event in events), time.monotonic() - began_s
+    cut = "" if history.is_whole else "; the file is cut short: its run did not come to its end"
+    print(f"{len(events)} events, {reads} reads, {len(found)} faults; judged in {took_s:.1f} s{cut}")
     return not found

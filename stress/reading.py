@@ -89,6 +89,7 @@ class Reader:
     def read(self, way: Way, key: int) -> None:
         """A read of a key, judged."""
         keys = way.covers(key)
+        self.lane.ring.await_room()
         reading, start_ns = self.expect(keys), time.monotonic_ns()
         self.lane.counters[L_SINCE_NS] = start_ns
         calling.set(Calling(self.lane.ring, start_ns))
@@ -107,6 +108,7 @@ class Reader:
     async def read_async(self, way: Way, key: int) -> None:
         """As `read`, for a task."""
         keys = way.covers(key)
+        self.lane.ring.await_room()
         reading, start_ns = self.expect(keys), time.monotonic_ns()
         try:
             found = await way.call(key)

@@ -99,6 +99,7 @@ class Writer:
     def do(self, write: Write) -> None:
         """Change the truth, do it, and finish it; what gave up is not finished."""
         lane, truth = self.lane, self.lane.run.board.truth
+        lane.ring.await_room()
         versions = [truth[key] + 1 for key in write.keys]
         begun_ns = time.monotonic_ns()
         for key, version in zip(write.keys, versions, strict=True):

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from array import array
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stress import proof, tree
-from stress.board import Board, Shape
-from stress.events import NONE, RING_EVENTS, Event, events_of
+from stress.events import NONE, Event
 from stress.history import KEPT, World, check, explain
 
 TAGS = ["all", "one", "two"]
 """Key 1 is below the tags all and one, key 2 below all and two."""
 BRIEF, PLAIN, NESTED = 1, 2, 3
-PROCESS = os.getpid()
 
 WORLD = World(
     lambda kind, key, tag: [1, 2] if kind == "clear" or tag == 0 else [tag] if kind == "invalidate" else [key],
@@ -233,49 +226,3 @@ def test_an_older_version_is_rejected_where_the_rule_says_so(events: list[Event]
         event.kind == "invalidate" and event.end_ns < read.start_ns and version < event.version for event in events
     )
     assert stale == ("VERSION" in [each.rule for each in check(events, WORLD) if each.read is read])
-
-
-# From the rings to the verdict.
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Board:
-    """For two threads."""
-    return Board(tmp_path / "board", Shape(slots=1, lanes=2))
-
-
-def test_a_ring_tells_what_is_new(board: Board) -> None:
-    """Each event is told once, across the end of the ring too; what was written over is not told at all."""
-    ring = board.ring(0, 1)
-    seen = 0
-    for many in (3, 0, RING_EVENTS - 2, RING_EVENTS - 1, 5):
-        for number in range(many):
-            ring.note("read", 1, number, number, filled_ns=7, way=2)
-        words, count = ring.since(seen)
-        assert [
-            Event(number, number, "read", 1, NONE, 0, 0, 7, 2, PROCESS, 0, 1) for number in range(many)
-        ] == events_of(words)
-        assert seen + many == count
-        seen = count
-    for number in range(2 * RING_EVENTS):
-        ring.note("read", 1, number, number)
-    words, count = ring.since(seen)
-    told = [event.start_ns for event in events_of(words)]
-    assert seen + 2 * RING_EVENTS == count
-    assert list(range(2 * RING_EVENTS - len(told), 2 * RING_EVENTS)) == told
-    assert RING_EVENTS - 1 == len(told), "the oldest may be the one that is being written over"
-
-
-def test_a_kept_history_may_be_cut_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that ends in the middle of an event is judged up to there; what is wrong in it is told with its seed."""
-    board, own = Board(tmp_path / "board", Shape(slots=1, lanes=1)), tree.TAG_NUMBERS[tree.own_tag(3)]
-    ring, path = board.ring(0, 0), tmp_path / "file"
-    ring.note("invalidate", 3, 100, 200, tag=own, version=1)
-    ring.note("read", 3, 300, 400, version=0, filled_ns=50)
-    ring.note("read", 3, 300, 400, version=0, filled_ns=50)
-    kept = b'{"seed": 5, "slots_per_host": 1}\n' + array("Q", ring.since(0)[0]).tobytes()
-    path.write_bytes(kept[:-9])
-    assert not proof.main(path)
-    said = capsys.readouterr().out
-    assert "HISTORY, seed 5: FRESH" in said
-    assert "2 events, 1 reads, 2 faults" in said
