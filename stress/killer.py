@@ -164,7 +164,7 @@ class Malice:
             return
         self._acted_s = now_s
         member = self._chance.choice(list(self._fleet.members.values()))
-        if not member.stopped_s and now_s - member.born_s > self._chance.choice(LIVES_S):
+        if not member.stopped_s and not member.killed and now_s - member.born_s > self._chance.choice(LIVES_S):
             self._strike(member)
 
     def _strike(self, member: Member) -> None:
