@@ -309,6 +309,18 @@ def test_more_tags_than_fit_at_once(trie: Trie) -> None:
     assert [] == trie.segment.write(trie.faults)
 
 
+def test_more_text_than_fits_at_once(trie: Trie) -> None:
+    """A few tags with more text than the arena holds are too much as well; the next ones are noted again."""
+    since = trie.seq()
+    tags = [f"{number}".rjust(200, "t") for number in range(trie.segment.layout.arena // 200 + 1)]
+    new = invalidate(trie, *tags)
+    assert all(stale(trie, since, tag) for tag in tags)
+    assert (new, []) == (trie.words[H_FLOOR], trie.listing())
+    assert [] == trie.segment.write(trie.faults)
+    invalidate(trie, "new")
+    assert ["new"] == [node.tag for node in trie.listing()]
+
+
 def test_long_tags_fill_the_arena(trie: Trie) -> None:
     """When the texts find no room the table counts as full too."""
     tags = [f"{number:05}" + ":" + "x" * 240 for number in range(trie.segment.layout.arena // 246 + 5)]
