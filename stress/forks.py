@@ -14,11 +14,11 @@ from stress import processes, tree
 from stress.board import L_SINCE_NS, Shape
 from stress.fleet import Fleet
 from stress.newcomer import leave_word, places_of
-from stress.offspring import KINDS, LANES, PLACES_EACH, life, live
+from stress.offspring import FLIGHT_TIMEOUT_S, KINDS, LANES, PLACES_EACH, life, listen, live
 from stress.places import Places
 from stress.run import Options, Run, opened
 from stress.server import served
-from stress.storm import FLIGHT_TIMEOUT_S, Watch, conclude, leave, read_all
+from stress.storm import Watch, conclude, leave, read_all
 
 TICK_S = 0.02
 KILL_EVERY_S = 0.7
@@ -27,6 +27,7 @@ GONE_S = 15.0
 
 def work(run: Run, places: Places, slot: int) -> None:
     """What a process of the fleet does until the run is over."""
+    listen()
     run.settle()
     life.run, life.places, life.children = run, places, set()
     live(slot)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from stress.board import Shape
 from stress.fleet import end_with_parent
-from stress.offspring import life, live
+from stress.offspring import FLIGHT_TIMEOUT_S, life, listen, live
 from stress.places import Places
 from stress.run import Options, Run
-from stress.storm import FLIGHT_TIMEOUT_S
 
 WORD = "newcomers"
 """The file in a run's directory that tells of it."""
@@ -52,6 +51,7 @@ def main() -> None:
     if slot is None or run.halted:
         return
     try:
+        listen()
         run.settle()
         live(slot)
     except BaseException:  # noqa: BLE001  # reported, whatever it is

@@ -9,7 +9,8 @@ are anywhere in the library. A child is born
     exec      forked, and becomes a fresh interpreter at once
     spawn     a fresh interpreter from the start
 
-It begins with what it has inherited: in the very thread that it was born in it reads, writes, and reads. Then it lives
+It begins with what it has inherited: in the very thread that it was born in it reads, writes, and reads. While that is
+its only thread, nobody there can lead a flight that it waits for, so it may wait for none (`listen`). Then it lives
 as its parent does, forks too, and ends: in order, or in the middle of everything, or by SIGKILL, its own or its
 parent's. Fresh interpreters: newcomer.py.
 """
@@ -22,7 +23,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from stress import oracle, tree, ways
@@ -35,8 +36,13 @@ from stress.threads import run_together
 from stress.ways import WAYS, Planned, Testimony
 from stress.writing import Writer
 from zoocache import Busy, FillFailed, StorageError, cacheable
+from zoocache.flight import Flight, Flights
 
 LANES = 4
+
+FLIGHT_TIMEOUT_S = 3600.0
+"""Longer than any run, so that nobody who waits for what nobody leads comes free by time. Those whose leader was killed
+have an heir by proof of death, which takes no part of it; nobody is stopped, and no fill takes long."""
 
 FORK, IN_FILL, IN_TASK, EXEC, SPAWN = range(5)
 KINDS = ("fork", "in fill", "in task", "exec", "spawn")
@@ -67,6 +73,7 @@ class Life:
         generation: 0 for the fleet.
         slot: its place.
         over: whether its threads are to end.
+        is_alone: whether the only thread of a forked child has not begun any other, nor a loop.
         children: process numbers of those that were not reaped yet.
         chance: of whatever has no lane.
     """
@@ -76,6 +83,7 @@ class Life:
     generation = 0
     slot = 0
     over = False
+    is_alone = False
     children: set[int]
 
 
@@ -100,6 +108,25 @@ def dividing(key: int) -> Testimony:
     if wish is not None:
         _wish.born = wish()
     return testimony
+
+
+def listen() -> None:
+    """In a process of the fleet, before a mutant is planted: see who waits for a flight that nobody can lead."""
+    wait = Flights.wait
+
+    def wait_and_tell(
+        self: Flights, flight: Flight, waker: Callable[[], object], waiting: Iterable[Flight]
+    ) -> bool:  # fmt: skip
+        if life.is_alone and flight.kind is None:
+            stack = "".join(traceback.format_stack())
+            life.run.fail(
+                f"STUCK, seed {life.run.options.seed}: a child that was forked, and has one thread, waits for a flight "
+                f"of {flight.key}, which nobody in it can lead:\n{stack}"
+            )
+            life.run.halt()
+        return wait(self, flight, waker, waiting)
+
+    Flights.wait = wait_and_tell  # type: ignore[method-assign]
 
 
 class MortalLane(Lane):
@@ -236,7 +263,7 @@ def _begin(first: Callable[[], None] | None) -> NoReturn:
     status = 1
     try:
         life.generation += 1
-        life.over, life.children = False, set()
+        life.over, life.is_alone, life.children = False, True, set()
         slot = life.places.take()
         if slot is not None:
             live(slot, first)
@@ -266,6 +293,7 @@ def live(slot: int, first: Callable[[], None] | None = None) -> None:
         first()
     if life.generation:
         _use_what_is_inherited(CrowdedWriter(writer), Reader(reader))
+        life.is_alone = False
     run_together(CrowdedWriter(writer), [Reader(reader), ForkingLoop(looper), Forker(forker)])
 
 
@@ -291,12 +319,14 @@ def _reap() -> None:
 
 
 def _await_children() -> None:
-    """Let the children end by themselves, as far as the run is over; kill who does not."""
-    until_s = time.monotonic() + (GONE_S if not life.over else 0.0)
-    life.over = True
+    """Let the children end by themselves, as far as the run is over: who does not is stuck. Kill who is left."""
+    until_s = time.monotonic() + (life.run.limit_s(GONE_S) if not life.over else 0.0)
+    is_patient, life.over = not life.over, True
     while life.children and time.monotonic() < until_s:
         _reap()
         time.sleep(0.005)
+    if life.children and is_patient and not life.run.failed:
+        life.run.fail(f"STUCK, seed {life.run.options.seed}: descendants do not leave: {sorted(life.children)}")
     while life.children:  # a task may have had one more
         pid = life.children.pop()
         os.kill(pid, signal.SIGKILL)

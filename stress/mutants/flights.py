@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from stress.mutants.planting import OPEN_S, Mutant, put
@@ -43,6 +44,10 @@ def _inherited_lock() -> None:
     put(points, "reach", lambda name: time.sleep(OPEN_S) if name == "trie.changed" else None)
 
 
+def _inherited_flights() -> None:
+    put(Flights, "after_fork", lambda self: setattr(self, "_mutex", threading.RLock()))
+
+
 MUTANTS = {
     "everyone-leads": Mutant("who misses looks for a flight", _everyone_leads, "herd"),
     "everyone-leads-on-host": Mutant("who misses looks for a claim", _everyone_leads, "herd", "lmdb"),
@@ -56,4 +61,5 @@ MUTANTS = {
     ),
     "robber": Mutant("who has not got the kernel's lock waits", _robber, "killer"),
     "inherited-lock": Mutant("a forked child opens the lock anew", _inherited_lock, "forks"),
+    "inherited-flights": Mutant("a forked child has none of its parent's flights", _inherited_flights, "forks"),
 }

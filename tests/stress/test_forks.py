@@ -35,6 +35,14 @@ def test_the_oracle_sees(stress: Stress) -> None:
     assert "forks: BROKEN (seed 2)" in ended.said
 
 
+def test_waiting_for_nobody_is_seen(stress: Stress) -> None:
+    """A child that inherits flights has no leader for them: who waits for one there is found, and not by time."""
+    ended = stress("forks", "--seed", "2", "--mutant", "inherited-flights", *UNTIL_CAUGHT)
+    assert 1 == ended.status, ended.said
+    assert "STUCK, seed 2: a child that was forked, and has one thread, waits for a flight of" in ended.said
+    assert "forks: BROKEN (seed 2)" in ended.said
+
+
 def test_a_place_has_one_owner(tmp_path: Path, forks: Forks) -> None:
     """Each takes another place, a forked child does not have its parent's, and the dead have none."""
     places = Places(tmp_path / "places", range(3, 5))
