@@ -38,6 +38,7 @@ from typing import Any
 
 from zoocache.digests import blake2b
 from zoocache.errors import NotCacheable
+from zoocache.imports import whole
 from zoocache.keys.tokens import token_of
 from zoocache.names import NAMELESS, is_loaded, module_name, name_of, namespace_name
 
@@ -198,7 +199,8 @@ def _definition(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
 
 def _rebinds(code: CodeType) -> bool:
     """Whether it sets what it closes over (`nonlocal`)."""
-    import dis
+    with whole:
+        import dis
 
     return any(
         step.opname in {"STORE_DEREF", "DELETE_DEREF"} and step.argval in code.co_freevars

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from zoocache.imports import whole
+
 if TYPE_CHECKING:
     from logging import Logger
 
@@ -19,7 +21,8 @@ class _Late:
     __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
-        import logging
+        with whole:
+            import logging
 
         logger = logging.getLogger("zoocache")
         if not logger.handlers:  # nobody who has not asked for it is to find messages on standard error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zoocache.config import Settings
 from zoocache.engine.core import Outside
 from zoocache.errors import ConfigError
+from zoocache.imports import whole
 from zoocache.storage.opening import far_store, near_store
 
 
@@ -16,7 +17,8 @@ def check(settings: Settings) -> None:
     """
     if settings.server_url is None:
         return
-    from zoocache.server.url import address_of, same_place
+    with whole:
+        from zoocache.server.url import address_of, same_place
 
     if settings.storage_kind != "redis":
         address_of(settings.server_url, "bus_url")
@@ -33,11 +35,12 @@ def outside(settings: Settings) -> Outside:
     """Everything that an engine with these settings has beside its segment; opened when it is first used."""
     if settings.server_url is None:
         return Outside(near_store(settings))
-    from zoocache.bus.redis import RedisBus
-    from zoocache.engine.hosts import Hosts
-    from zoocache.listener.starter import Starter
-    from zoocache.server.link import Link
-    from zoocache.server.url import address_of
+    with whole:
+        from zoocache.bus.redis import RedisBus
+        from zoocache.engine.hosts import Hosts
+        from zoocache.listener.starter import Starter
+        from zoocache.server.link import Link
+        from zoocache.server.url import address_of
 
     link = Link(address_of(settings.server_url), settings.redis_timeout)
     near, far = near_store(settings), far_store(settings, link)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
+from zoocache.imports import whole
+
 POSITIONAL_ONLY, POSITIONAL_OR_KEYWORD, VAR_POSITIONAL, KEYWORD_ONLY, VAR_KEYWORD = range(5)
 """The kinds of parameters, with the numbers that `inspect.Parameter` gives them."""
 
@@ -34,7 +36,8 @@ def parameters_of(fn: Callable[..., Any]) -> list[Parameter]:
     """The function's own parameters, in order; what it wraps is not asked, for it may be called differently."""
     if _is_plain(fn):
         return list(_declared(fn, fn.__code__))
-    import inspect
+    with whole:
+        import inspect
 
     try:
         found = inspect.signature(fn, follow_wrapped=False).parameters.values()
@@ -47,7 +50,8 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     """Whether a call of it gives a coroutine: `inspect.iscoroutinefunction`."""
     if _is_plain(fn):
         return bool(fn.__code__.co_flags & _IS_COROUTINE)
-    import inspect
+    with whole:
+        import inspect
 
     return inspect.iscoroutinefunction(fn)
 
@@ -56,7 +60,8 @@ def is_generator_function(fn: Callable[..., Any]) -> bool:
     """Whether a call of it gives a generator, of either kind."""
     if _is_plain(fn):
         return bool(fn.__code__.co_flags & (_IS_GENERATOR | _IS_ASYNC_GENERATOR))
-    import inspect
+    with whole:
+        import inspect
 
     return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
 

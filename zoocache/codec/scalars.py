@@ -25,6 +25,7 @@ from typing import Any
 from msgpack import ExtType
 
 from zoocache.codec.faults import Undecodable, Unkeepable
+from zoocache.imports import whole
 from zoocache.typetable import TypeTable
 
 INT, COMPLEX, BYTEARRAY, DATE, TIME, DATETIME, TIMEDELTA, TIMEZONE, ZONE_INFO, DECIMAL, FRACTION, UUID_, PATH, RANGE = (
@@ -167,7 +168,8 @@ def _pack_zone_info(value: Any) -> ExtType:
 
 
 def _read_zone_info(data: bytes) -> tzinfo:
-    from zoneinfo import ZoneInfo
+    with whole:
+        from zoneinfo import ZoneInfo
 
     try:
         return ZoneInfo(to_text(data))
@@ -182,7 +184,8 @@ def _pack_decimal(value: Any) -> ExtType:
 
 
 def _read_decimal(data: bytes) -> Any:
-    from decimal import Decimal
+    with whole:
+        from decimal import Decimal
 
     return Decimal(data.decode("ascii"))
 
@@ -200,7 +203,8 @@ def _pack_fraction(value: Any) -> ExtType:
 
 
 def _read_fraction(data: bytes) -> Any:
-    from fractions import Fraction
+    with whole:
+        from fractions import Fraction
 
     numerator, denominator = _hex_numbers(data)
     return Fraction(numerator, denominator)
@@ -211,7 +215,8 @@ def _pack_uuid(value: Any) -> ExtType:
 
 
 def _read_uuid(data: bytes) -> Any:
-    from uuid import UUID
+    with whole:
+        from uuid import UUID
 
     return UUID(bytes=data)
 
@@ -224,7 +229,8 @@ def _pack_path(value: Any) -> ExtType:
 
 
 def _read_path(data: bytes) -> Any:
-    import pathlib
+    with whole:
+        import pathlib
 
     return getattr(pathlib, _PATHS[data[0]])(to_text(data[1:]))
 

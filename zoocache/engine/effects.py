@@ -37,7 +37,7 @@ class Pause:
 
     async def wait(self) -> None:
         """In a task."""
-        import asyncio
+        import asyncio  # loaded already: its loop runs
 
         await asyncio.sleep(self._seconds)
 
@@ -115,7 +115,7 @@ class Follow:
 
     async def wait(self) -> bool:
         """In a task."""
-        import asyncio
+        import asyncio  # loaded already: its loop runs
 
         loop = asyncio.get_running_loop()
         bell: asyncio.Future[None] = loop.create_future()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from zoocache import clock, deps, keys
 from zoocache.engine.effects import Ask, Pause, Steps, patiently
 from zoocache.errors import NotSent, ServerRefused, StorageError, ZooCacheError
+from zoocache.imports import whole
 from zoocache.shm.segment import Orphaned
 from zoocache.trie import Target, Trie, Words, target_of, words_of
 
@@ -197,7 +198,8 @@ def set_anew(engine: Engine, far: FarStore, hosts: Hosts, what: tuple[Any, ...],
         what: as `Store.save` takes it; the digest is the first.
         computed: as there.
     """
-    from zoocache.bus.message import EVERYTHING, pack  # whoever has no other hosts need not load it
+    with whole:
+        from zoocache.bus.message import EVERYTHING, pack  # whoever has no other hosts need not load it
 
     engine.watch()
     trie = engine.trie

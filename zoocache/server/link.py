@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from zoocache.errors import ServerDown, ServerRefused, ZooCacheError
+from zoocache.imports import whole
 from zoocache.server.breaker import Breaker
 from zoocache.server.replies import error_of, is_unable, moved_to
 from zoocache.server.resp import Argument, Garbled, Refusal, Reply, pack
@@ -181,7 +182,8 @@ class Link:
     def _dial(self, until_s: float) -> Wire:
         node = self._node
         if node.sentinels:
-            from zoocache.server.sentinel import master
+            with whole:
+                from zoocache.server.sentinel import master
 
             node = master(node, self._tls, until_s)
         wire = dial(node, self._tls, until_s)
@@ -214,11 +216,13 @@ class Link:
         return await self._over_async(await self._dial_async(until_s), idle, packed, until_s)
 
     async def _dial_async(self, until_s: float) -> AsyncWire:
-        from zoocache.server.wire_async import dial_async
+        with whole:
+            from zoocache.server.wire_async import dial_async
 
         node = self._node
         if node.sentinels:
-            from zoocache.server.sentinel import master_async
+            with whole:
+                from zoocache.server.sentinel import master_async
 
             node = await master_async(node, self._tls, until_s)
         wire = await dial_async(node, self._tls, until_s)
@@ -241,7 +245,7 @@ class Link:
 
     def _idle_here(self) -> list[AsyncWire]:
         """The idle connections of the running loop."""
-        import asyncio
+        import asyncio  # loaded already: its loop runs
 
         loop = asyncio.get_running_loop()
         idle = self._idle_of.get(loop)
@@ -311,7 +315,8 @@ class Link:
 def _tls_of(address: Address) -> ssl.SSLContext | None:
     if address.scheme != "rediss":
         return None
-    from zoocache.server.tls import tls_of
+    with whole:
+        from zoocache.server.tls import tls_of
 
     return tls_of(address)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from zoocache.errors import ServerDown
+from zoocache.imports import whole
 from zoocache.server.replies import error_of
 from zoocache.server.resp import Garbled, Refusal, Reply, pack
 from zoocache.server.url import Address
@@ -90,7 +91,8 @@ def _asked(turn: Turn, tls: ssl.SSLContext | None) -> Reply:
 
 
 async def _asked_async(turn: Turn, tls: ssl.SSLContext | None) -> Reply:
-    from zoocache.server.wire_async import dial_async
+    with whole:
+        from zoocache.server.wire_async import dial_async
 
     wire = await dial_async(turn.sentinel, tls, turn.until_s)
     try:

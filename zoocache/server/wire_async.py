@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from zoocache.errors import ZooCacheError
+from zoocache.imports import whole
 from zoocache.server.greeting import Target, check, greeting, known_targets, socket_for, targets_of
 from zoocache.server.resp import Incomplete, Reply, first, pack
 from zoocache.server.url import Address
@@ -143,7 +144,8 @@ class AsyncWire:
         return data
 
     async def _shake_hands(self, context: ssl.SSLContext, address: Address) -> None:
-        from zoocache.server.tls import Memory
+        with whole:
+            from zoocache.server.tls import Memory
 
         self._tls = tls = Memory(context, address.host)
         while tls.shakes_hands():

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 import lmdb
 from lmdb import _envid
 
+from zoocache.imports import whole
 from zoocache.shm import kernel
 
 MAX_READERS = 2048
@@ -155,7 +156,8 @@ def own_process() -> None:
 
 def _leak() -> None:
     """At its end the interpreter would collect them, and so close them. With one reference more it does not."""
-    import ctypes
+    with whole:
+        import ctypes
 
     for table in _inherited:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(table))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoocache.config import Settings
+from zoocache.imports import whole
 from zoocache.shm.lock import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def near_store(settings: Settings, timeout_s: float = DEFAULT_TIMEOUT_S) -> Lmdb
     """
     if settings.storage_path is None:
         return None
-    from zoocache.storage.lmdb import LmdbStore
+    with whole:
+        from zoocache.storage.lmdb import LmdbStore
 
     return LmdbStore(
         settings.storage_path, prefix=settings.prefix or "", map_size=settings.lmdb_map_size,
@@ -34,6 +36,7 @@ def far_store(settings: Settings, link: Link) -> RedisStore | None:
     """The store that several hosts share; None where entries lie on this host."""
     if settings.storage_kind != "redis":
         return None
-    from zoocache.storage.redis import RedisStore
+    with whole:
+        from zoocache.storage.redis import RedisStore
 
     return RedisStore(link, settings.prefix or "", max_entries=settings.max_entries)

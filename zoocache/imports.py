@@ -1,0 +1,62 @@
+"""Modules that are loaded when they are first needed, and forks, which wait until that is over.
+
+    with whole:
+        from zoocache.storage.lmdb import LmdbStore
+
+A fork while another thread is in the middle of an import leaves the child with a module that is half made, whose lock
+belongs to a thread that is not there: whoever wants that module in the child hangs, or gets an ImportError. So whoever
+imports inside a function holds `whole`, and a fork takes it first. Rejected: to import everything at the top, which
+would cost each process what few of them need.
+
+What guards what: `_lock` is held by who imports, and by who forks; it may be taken again by the thread that has it, as
+a signal handler does. A fork waits for FORK_S at most: an import that takes longer (a disk that stands still) must not
+keep a process from forking for ever. A child of such a fork gets a new lock, and the trouble that all others have.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+FORK_S = 5.0
+"""How long a fork waits for an import."""
+
+
+class Whole:
+    """See the head of this file; there is one."""
+
+    __slots__ = ("_lock", "_taken")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._taken: dict[int, bool] = {}  # of each thread that forks: whether it has got the lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def before_fork(self) -> None:
+        """In the thread that forks."""
+        self._taken[threading.get_ident()] = self._lock.acquire(timeout=FORK_S)
+
+    def after_in_parent(self) -> None:
+        """In the same thread."""
+        if self._taken.pop(threading.get_ident(), False):
+            self._lock.release()
+
+    def after_in_child(self) -> None:
+        """In the only thread that is left."""
+        if self._taken.get(threading.get_ident(), False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
+        self._taken.clear()
+
+
+whole = Whole()
+
+os.register_at_fork(
+    before=whole.before_fork, after_in_parent=whole.after_in_parent, after_in_child=whole.after_in_child
+)  # fmt: skip
