@@ -18,10 +18,10 @@ SHORT = ("--processes", "2", "--seconds", "4", "--slack", "5")
 UNTIL_CAUGHT = ("--processes", "3", "--seconds", "180", "--slack", "5")
 
 
-@pytest.mark.parametrize("storage", ["memory", "lmdb"])
-def test_forks_hold(storage: str, stress: Stress) -> None:
+@pytest.mark.parametrize("mixture", [("memory",), ("lmdb",), ("redis", "--bus")], ids="".join)
+def test_forks_hold(mixture: tuple[str, ...], stress: Stress) -> None:
     """Children of forks in threads, fills and tasks, and fresh interpreters: nothing stale, nobody stuck."""
-    ended = stress("forks", "--seed", "1", "--storage", storage, *SHORT)
+    ended = stress("forks", "--seed", "1", "--storage", *mixture, *SHORT)
     assert 0 == ended.status, ended.said
     assert "forks: every promise held (seed 1)" in ended.said
     assert int(re.findall(r"(\d+) descendants: fork", ended.said)[0]) > 0
