@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from stress import processes
 from tests.children import DEADLINE_S, Children
+from tests.forks import Forks
 from tests.servers import Server, Servers
 from zoocache.listener.starter import PROGRAM
 from zoocache.shm import object as shm_object
@@ -127,6 +128,14 @@ def _reset(prefix: str) -> Iterator[None]:  # after `prefix`: the cache lets go 
     yield
     if "zoocache" in sys.modules:
         sys.modules["zoocache"].reset()
+
+
+@pytest.fixture
+def forks() -> Iterator[Forks]:
+    """Forks children; none of them outlives the test."""
+    started = Forks()
+    yield started
+    started.end()
 
 
 @pytest.fixture

@@ -28,14 +28,6 @@ def flights() -> Flights:
 
 
 @pytest.fixture
-def forks() -> Iterator[Forks]:
-    """Forks children; none of them outlives the test."""
-    started = Forks()
-    yield started
-    started.end()
-
-
-@pytest.fixture
 def _switching() -> Iterator[None]:
     """Threads change places as often as can be."""
     before = sys.getswitchinterval()

@@ -29,14 +29,6 @@ done = True
 
 
 @pytest.fixture
-def forks() -> Iterator[Forks]:
-    """Forks children; none of them outlives the test."""
-    started = Forks()
-    yield started
-    started.end()
-
-
-@pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a module that is in the middle of its import, in another thread, until `go` is set."""
     name = f"slow_{os.getpid()}"

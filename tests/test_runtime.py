@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,6 @@ from tests.crowd import Runner, together
 from tests.forks import Forks
 from zoocache import cacheable, invalidate, runtime
 from zoocache._zoocache import Core
-
-
-@pytest.fixture
-def forks(prefix: str) -> Iterator[Forks]:
-    """Forked children that are reaped."""
-    started = Forks()
-    yield started
-    started.end()
 
 
 def open_files() -> list[str]:

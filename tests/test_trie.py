@@ -34,14 +34,6 @@ WALL_MS = 1_700_000_000_000
 
 
 @pytest.fixture
-def forks() -> Iterator[Forks]:
-    """Forks children; none of them outlives the test."""
-    started = Forks()
-    yield started
-    started.end()
-
-
-@pytest.fixture
 def make_trie(prefix: str) -> Iterator[Callable[..., Trie]]:
     """Tries on this test's segment, each attached for itself as another process's would be."""
     attached: list[Segment] = []

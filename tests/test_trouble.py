@@ -14,7 +14,7 @@ import re
 import resource
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,14 +29,6 @@ NOBODY = 65_534
 MS_RDONLY = namespaces.MS_RDONLY
 
 InNamespace = Callable[[Callable[[], None]], None]
-
-
-@pytest.fixture
-def forks(prefix: str) -> Iterator[Forks]:
-    """Forked children that are reaped."""
-    started = Forks()
-    yield started
-    started.end()
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.forks import Forks
 
 
 @pytest.fixture(params=["memory", "lmdb"])
@@ -23,11 +20,3 @@ def lmdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An LMDB storage, in force here and in all children; its directory."""
     monkeypatch.setenv("ZOOCACHE_STORAGE_URL", f"lmdb://{tmp_path / 'cache'}")
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def forks(prefix: str) -> Iterator[Forks]:
-    """Forked children that are reaped."""
-    started = Forks()
-    yield started
-    started.end()

@@ -34,14 +34,6 @@ from zoocache.trie import Trie
 MakeUsed = Callable[..., Used]
 
 
-@pytest.fixture
-def forks() -> object:
-    """Forks children; none of them outlives the test."""
-    started = Forks()
-    yield started
-    started.end()
-
-
 def cross(one: Used, other: Used, tag: str = "a") -> None:
     """An invalidation reaches the other host."""
     since = other.seq()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,6 @@ from zoocache import SegmentTooSmall, StorageIsFull, cacheable, configure, inval
 from zoocache._zoocache import Core
 
 KIB, MIB = 1 << 10, 1 << 20
-
-
-@pytest.fixture
-def forks(prefix: str) -> Iterator[Forks]:
-    """Forked children that are reaped."""
-    started = Forks()
-    yield started
-    started.end()
 
 
 def small_segment() -> int:

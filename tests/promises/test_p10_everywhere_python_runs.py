@@ -14,7 +14,7 @@ import sys
 import textwrap
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,14 +31,6 @@ from zoocache import RecursiveFill, cacheable, invalidate
 from zoocache._zoocache import Core
 
 METHODS = ["fork", "spawn", "forkserver"]
-
-
-@pytest.fixture
-def forks(prefix: str) -> Iterator[Forks]:
-    """Forked children that are reaped."""
-    started = Forks()
-    yield started
-    started.end()
 
 
 # Pools and programs.

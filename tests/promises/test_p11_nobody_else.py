@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,6 @@ from zoocache._zoocache import Core
 from zoocache.shm import identity
 
 NOBODY = 65_534
-
-
-@pytest.fixture
-def forks(prefix: str) -> Iterator[Forks]:
-    """Forked children that are reaped."""
-    started = Forks()
-    yield started
-    started.end()
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777], ids=oct)

@@ -17,14 +17,6 @@ from zoocache.shm.segment import Segment, attach
 
 
 @pytest.fixture
-def forks() -> Iterator[Forks]:
-    """Forks children; none of them outlives the test."""
-    started = Forks()
-    yield started
-    started.end()
-
-
-@pytest.fixture
 def attach_here(prefix: str) -> Iterator[Callable[..., Segment]]:
     """Attaches to this test's segment, MIN_SIZE unless another size is asked for; all is left in the end."""
     attached: list[Segment] = []

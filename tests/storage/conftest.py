@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.forks import Forks
-
 MEMORY = Path("/dev/shm")
 
 
@@ -24,11 +22,3 @@ def place(tmp_path: Path) -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="zoostore-", dir=MEMORY))
     yield made
     shutil.rmtree(made, ignore_errors=True)
-
-
-@pytest.fixture
-def forks() -> Iterator[Forks]:
-    """Forks children (see `tests.forks`); none of them outlives the test."""
-    forked = Forks()
-    yield forked
-    forked.end()

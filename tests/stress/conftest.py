@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,6 @@ import pytest
 
 from tests.children import Children
 from tests.conftest import objects_of
-from tests.forks import Forks
 
 PATIENT_S = 240.0
 """A mutant is to be caught within a minute; how soon is a matter of chance, and of what else the machine has to do. It
@@ -31,14 +30,6 @@ class Ended(NamedTuple):
 
     status: int
     said: str
-
-
-@pytest.fixture
-def forks() -> Iterator[Forks]:
-    """Forked children; none of them outlives the test."""
-    forked = Forks()
-    yield forked
-    forked.end()
 
 
 @pytest.fixture
