@@ -19,7 +19,6 @@ The history checker takes each process for a host of its own, and an end for the
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -41,17 +40,13 @@ from stress.server import served
 from stress.storm import LANES, Watch, conclude, leave, read_all
 from stress.summary import objects_of
 from stress.threads import run_together
-from zoocache import runtime
 from zoocache.shm import identity
-from zoocache.shm.layout import H_CAUGHT_UP
-from zoocache.shm.segment import Segment
 from zoocache.storage.lmdb_files import LINK, directory_of
 
 FLIGHT_TIMEOUT_S = 1.0
 LIFE_S = 0.5, 3.0
 TICK_S = 0.01
 PATIENCE_S = 30.0
-LISTENED_S = 10.0
 FAULT_EVERY_S = 0.15
 STOPS_S = (0.01, 0.05, 0.2)
 STEPS_MS = (0, 0, 10_000, -10_000, 2 * 3600 * 1000, -2 * 3600 * 1000)
@@ -67,24 +62,6 @@ def settle(run: Run) -> None:
     if run.server_url is not None:
         listeners.use_own(run, None)
     run.settle()
-
-
-def await_listener(run: Run) -> None:
-    """With a server: wait until everything is told and heard; before, what lies there may be left alone.
-
-    Raises:
-        TimeoutError: it does not come to that.
-    """
-    if run.server_url is not None:
-        run.wait_until(
-            lambda: _is_listened_to(runtime.engine().trie.segment, run.options.bus),
-            lambda: ways.quietly(os.getpid(), 0),  # who uses the cache sees to a listener
-            LISTENED_S, "the host does not come to be listened to",
-        )  # fmt: skip
-
-
-def _is_listened_to(segment: Segment, hears: bool) -> bool:
-    return segment.outbox.is_empty() and (not hears or bool(segment.words[H_CAUGHT_UP]))
 
 
 def work(run: Run, slot: int) -> None:
@@ -314,7 +291,7 @@ class Play:
         def answer() -> tuple[list[str], Found]:
             settle(run)
             faults = read_all(run)
-            await_listener(run)
+            listeners.await_one(run)
             return faults, question()
 
         try:
