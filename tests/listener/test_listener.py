@@ -619,6 +619,12 @@ def test_processes_take_turns(used: MakeUsed) -> None:
     assert segment.write(starter._take_turn, segment, 3)
 
 
+def test_the_machine_has_just_started(used: MakeUsed) -> None:
+    """Nobody has begun to start a listener yet, though that would not have been long ago."""
+    segment = used().trie.segment
+    assert [True, False] == [segment.write(starter._take_turn, segment, 3) for _ in range(2)]
+
+
 def test_a_forked_child_reaps_nobody(used: MakeUsed, forks: Forks) -> None:
     """Who was forked after a start has no child to wait for, and starts and asks as anybody does."""
     one = used()

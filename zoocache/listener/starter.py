@@ -169,9 +169,9 @@ def _runs_program(pid: int) -> bool:
 
 
 def _take_turn(segment: Segment, now_ms: int) -> bool:
-    """Under the lock: whether it is this process's turn."""
-    since_ms = now_ms - segment.words[H_LISTENER_MS]
-    if 0 <= since_ms < TURN_MS:
+    """Under the lock: whether it is this process's turn. A word of 0 is nobody's turn, however young the machine is."""
+    began_ms = segment.words[H_LISTENER_MS]
+    if began_ms and 0 <= now_ms - began_ms < TURN_MS:
         return False
     segment.words[H_LISTENER_MS] = now_ms
     return True
