@@ -9,7 +9,6 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,10 +17,10 @@ from stress import processes
 from tests.children import DEADLINE_S, Children
 from tests.forks import Forks
 from tests.servers import Server, Servers
+from tests.shared_memory import objects_of
 from zoocache.listener.starter import PROGRAM
 from zoocache.shm import object as shm_object
 
-DEV_SHM = Path("/dev/shm")
 SEGMENT_BYTES = 4 << 20
 WORKERS_PER_CPU = 2
 """With `-n auto`. Half of their time tests wait: for servers, for children, for a time-out that is tested."""
@@ -50,12 +49,6 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
-
-
-def objects_of(prefix: str) -> list[Path]:
-    """The objects in /dev/shm that were made under a prefix: segments and semaphores."""
-    starts = tuple(f"{kind}-{os.geteuid()}-{prefix}{end}" for kind in ("zoocache", "sem.zoocache") for end in "-@")
-    return [DEV_SHM / name for name in os.listdir(DEV_SHM) if name.startswith(starts)]  # each test asks: no pattern
 
 
 ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

@@ -13,6 +13,8 @@ under its prefix, and changes no setting. Who stops, freezes, floods or configur
         pair = servers.pair()           # a master, and a replica that has all of it
         pair.part()                     # what comes from now on the replica lacks
         pair.fail_over()                # the master is dead; at its place, pair.url, the replica is the master
+
+redis-py is loaded when the first server is started: children of tests import this file for its types only.
 """
 
 from __future__ import annotations
@@ -28,13 +30,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
-
-import redis
-import redis.backoff
-import redis.retry
+from typing import TYPE_CHECKING, Any
 
 from tests.children import DEADLINE_S
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 BINARIES = ("valkey-server", "redis-server")
 _END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
@@ -94,19 +95,25 @@ class Server:
             time.sleep(0.005)
 
     def _answers(self) -> bool:
+        from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+
         with self.client() as client:
             try:
                 client.ping()
-            except (redis.exceptions.AuthenticationError, redis.exceptions.BusyLoadingError):
+            except (AuthenticationError, BusyLoadingError):
                 return True
-            except redis.exceptions.RedisError:
+            except RedisError:
                 return False
         return True
 
-    def client(self, **options: Any) -> redis.Redis:
+    def client(self, **options: Any) -> Redis:
         """A client of redis-py, which knows nothing of zoocache."""
-        never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        return redis.Redis(unix_socket_path=str(self.path), socket_timeout=DEADLINE_S, retry=never, **options)
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        never = Retry(NoBackoff(), 0)
+        return Redis(unix_socket_path=str(self.path), socket_timeout=DEADLINE_S, retry=never, **options)
 
     def ask(self, *command: object) -> Any:
         """Run one command in it, as redis-py does."""
@@ -135,10 +142,12 @@ class Server:
 
     def open_port(self) -> int:
         """Have it listen on a port of 127.0.0.1 too, which no other has; below those that the system gives away."""
+        from redis.exceptions import ResponseError
+
         self.ask("CONFIG", "SET", "bind", "127.0.0.1")
         for _ in range(100):
             port = 20_000 + secrets.randbelow(12_000)  # `random` begins alike in all workers of a run
-            with contextlib.suppress(redis.exceptions.ResponseError):
+            with contextlib.suppress(ResponseError):
                 self.ask("CONFIG", "SET", "port", port)
                 return port
         raise AssertionError("no port is free")

@@ -18,8 +18,8 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S, ROOT, Child, Children
-from tests.conftest import objects_of
 from tests.crowd import until
+from tests.shared_memory import objects_of
 from tests.structure.source import SOURCES
 from zoocache import _zoocache
 from zoocache.shm import layout

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.children import DEADLINE_S, ROOT, Child, Children
-from tests.conftest import DEV_SHM
 from tests.crowd import until
+from tests.shared_memory import DEV_SHM
 from zoocache.demo import database, oracle, world
 from zoocache.demo.crew import Crew, CrewFault
 from zoocache.demo.database import Database

@@ -10,8 +10,8 @@ import pytest
 
 import zoocache
 from tests.children import Children
-from tests.conftest import objects_of
 from tests.crowd import until
+from tests.shared_memory import objects_of
 from zoocache import InvalidTag, SegmentError, cacheable, clear, configure, invalidate, prune
 from zoocache._zoocache import Core, destroy, segment_bytes
 from zoocache.shm import object as shm_object

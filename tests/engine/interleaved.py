@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import objects_of
+from tests.shared_memory import objects_of
 from tests.storage.steps import store_at
 from zoocache import clock, keys
 from zoocache.config import Settings

@@ -13,8 +13,8 @@ import pytest
 
 import zoocache
 from tests.children import Children
-from tests.conftest import objects_of
 from tests.crowd import Runner, until
+from tests.shared_memory import objects_of
 from zoocache import (
     StorageError,
     StorageIsFull,

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.children import DEADLINE_S, Children
-from tests.conftest import objects_of
 from tests.crowd import until
 from tests.listener.conftest import end_listeners
 from tests.proxy import Proxy
 from tests.servers import Servers
+from tests.shared_memory import objects_of
 from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
 from zoocache.listener import starter

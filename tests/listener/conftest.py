@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stress import processes
-from tests.conftest import objects_of
 from tests.crowd import until
+from tests.shared_memory import objects_of
 from zoocache import clock, deps
 from zoocache.bus import Message
 from zoocache.bus.redis import RedisBus

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.children import DEADLINE_S, ROOT, Children
-from tests.conftest import objects_of
 from tests.crowd import until
 from tests.forks import Forks
 from tests.listener.conftest import Used, end_listeners, is_alive, keeper_of
 from tests.proxy import Proxy
 from tests.servers import Servers
+from tests.shared_memory import objects_of
 from zoocache import clock, deps
 from zoocache.config import Settings
 from zoocache.errors import ServerRefused

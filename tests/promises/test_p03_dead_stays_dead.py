@@ -11,9 +11,9 @@ import pytest
 
 import zoocache
 from tests.children import Children
-from tests.conftest import objects_of
 from tests.peers import Peer
 from tests.promises import world
+from tests.shared_memory import objects_of
 from zoocache import cacheable, clear, configure, invalidate, prune
 from zoocache._zoocache import Core, destroy
 

@@ -13,10 +13,10 @@ import pytest
 
 import zoocache
 from tests.children import Child, Children
-from tests.conftest import objects_of
 from tests.crowd import until
 from tests.peers import ForkedChild, Peer, fork_peer
 from tests.promises import world
+from tests.shared_memory import objects_of
 from zoocache import Busy, invalidate, runtime
 from zoocache._zoocache import Core
 from zoocache.shm import identity, lock, points

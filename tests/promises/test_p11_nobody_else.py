@@ -12,8 +12,8 @@ import pytest
 
 import zoocache
 from tests.children import Children
-from tests.conftest import objects_of
 from tests.forks import Forks
+from tests.shared_memory import objects_of
 from zoocache import ConfigError, SegmentRefused, cacheable, configure, invalidate
 from zoocache._zoocache import Core
 from zoocache.shm import identity

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import objects_of
 from tests.crowd import until
 from tests.forks import Forks
+from tests.shared_memory import objects_of
 from zoocache.errors import SegmentError
 from zoocache.shm import identity, kernel
 from zoocache.shm.layout import LOCK_ATTACHED

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.conftest import objects_of
 from tests.fuzz import busy_at_most, examples, words
+from tests.shared_memory import objects_of
 from zoocache import clock, deps
 from zoocache.errors import ZooCacheError
 from zoocache.shm import layout as at

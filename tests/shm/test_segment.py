@@ -16,9 +16,9 @@ import posix_ipc
 import pytest
 
 from tests.children import DEADLINE_S, Children
-from tests.conftest import objects_of
 from tests.crowd import Runner
 from tests.forks import Forks
+from tests.shared_memory import objects_of
 from tests.shm.locking import shared_words
 from zoocache.errors import Busy, SegmentError
 from zoocache.shm import identity, kernel

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.children import Children
-from tests.conftest import objects_of
+from tests.shared_memory import objects_of
 
 PATIENT_S = 240.0
 """A mutant is to be caught within a minute; how soon is a matter of chance, and of what else the machine has to do. It

@@ -14,7 +14,7 @@ from stress.__main__ import PROGRAMS
 from stress.mutants import MUTANTS, table
 from stress.mutants.table import OF_PROGRAM, SECONDS, Caught, judged
 from tests.children import ROOT, Children
-from tests.conftest import objects_of
+from tests.shared_memory import objects_of
 from tests.stress.conftest import Ended
 
 Stress = Callable[..., Ended]

@@ -12,8 +12,8 @@ import pytest
 from stress import listeners
 from stress.run import PREFIX
 from tests.children import Children
-from tests.conftest import objects_of
 from tests.crowd import until
+from tests.shared_memory import objects_of
 from tests.stress.conftest import PROGRAM, Ended
 
 Stress = Callable[..., Ended]

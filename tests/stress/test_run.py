@@ -9,7 +9,7 @@ import pytest
 
 from stress.board import L_READS, Shape
 from stress.run import Idle, Options, Run, opened
-from tests.conftest import objects_of
+from tests.shared_memory import objects_of
 
 OPTIONS = Options(processes=1, seconds=1.0, seed=1)
 SHAPE = Shape(slots=1, lanes=1)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.children import Children
-from tests.conftest import objects_of
 from tests.crowd import until
+from tests.shared_memory import objects_of
 from tests.stress.conftest import PROGRAM, Ended
 from tests.stress.judges import who_saw
 

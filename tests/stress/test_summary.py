@@ -7,7 +7,7 @@ from pathlib import Path
 import zoocache
 from stress.board import C_FAULTS, C_KILLED, L_KILLED, L_LONGEST_HIT_NS, L_READS, L_WRITES, Board, Shape
 from stress.summary import figures_of, objects_of, summed_up
-from tests.conftest import objects_of as paths_of
+from tests.shared_memory import objects_of as paths_of
 
 
 def test_the_figures_stand_on_the_board(tmp_path: Path) -> None:

@@ -1,0 +1,14 @@
+"""What lies in shared memory under a test's prefix."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DEV_SHM = Path("/dev/shm")
+
+
+def objects_of(prefix: str) -> list[Path]:
+    """The objects in /dev/shm that were made under a prefix: segments and semaphores."""
+    starts = tuple(f"{kind}-{os.geteuid()}-{prefix}{end}" for kind in ("zoocache", "sem.zoocache") for end in "-@")
+    return [DEV_SHM / name for name in os.listdir(DEV_SHM) if name.startswith(starts)]  # each test asks: no pattern
