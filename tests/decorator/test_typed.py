@@ -9,6 +9,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.children import ROOT
 from zoocache import (
     cacheable,
@@ -64,9 +66,13 @@ called.key_for("wrong")
 fetch.refresh()
 """
 
+MYPY_S = 300.0
+"""Without a cache it takes ten seconds of a processor, which others may want, too."""
+
 REVEALED = ["list[int]", "str", "str", "list[int]", "list[int]", "bool", "int", "bytes", "bytes", "float"]
 
 
+@pytest.mark.timeout(2 * MYPY_S)
 def test_types_go_through_the_decorator(tmp_path: Path) -> None:
     """With mypy --strict, parameters and results of a decorated function are known, and each wrong call is found."""
     sample = tmp_path / "sample.py"
@@ -74,7 +80,7 @@ def test_types_go_through_the_decorator(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--disable-error-code=empty-body"]
     command += ["--config-file=", f"--cache-dir={ROOT / '.mypy_cache' / 'sample'}", str(sample)]
     env = {**os.environ, "MYPYPATH": str(ROOT)}
-    lines = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100).stdout
+    lines = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=MYPY_S).stdout
     revealed = [line.partition("Revealed type is ")[2].strip('"') for line in lines.splitlines() if "Revealed" in line]
     wrong = [int(line.split(":")[1]) for line in lines.splitlines() if ": error:" in line]
     assert REVEALED == [name.replace("builtins.", "") for name in revealed], lines

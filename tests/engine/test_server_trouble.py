@@ -192,7 +192,7 @@ def test_a_malformed_url_is_an_error_at_once(url: str) -> None:
 def test_every_hit_asks_unless_there_is_a_bus(has_bus: bool, servers: Servers) -> None:
     """Without a bus the server is asked at each hit, once; with one a warm hit asks nobody."""
     server = servers.start()
-    configure(storage_url=server.url, bus_url=server.url if has_bus else None)
+    configure(storage_url=server.url, bus_url=server.url if has_bus else None, redis_timeout=GENEROUS_S)
     truth = Truth()
     truth.get()
     until(truth.is_shared)
