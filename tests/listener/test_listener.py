@@ -80,9 +80,21 @@ def test_starting_leaves_no_child_behind(children: Children, redis_url: str) -> 
     child.output()
 
 
-def start_and_look(url: str) -> None:
-    """In a child: use a host, then look for children of this process."""
-    one = Used(Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=url))
+def test_who_starts_next_reaps_for_who_is_gone(children: Children, redis_url: str) -> None:
+    """An engine that is closed before what it has begun has ended leaves no zombie for good."""
+    child = children.call(start_and_look, redis_url, 3)
+    assert "no child" == child.wait_for("no")
+    child.output()
+
+
+def start_and_look(url: str, gone: int = 0) -> None:
+    """In a child: use a host, after others that only began a listener; then look for children of this process."""
+    settings = Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=url)
+    for _ in range(gone):
+        other = Used(settings)
+        starter.start(other.settings)
+        other.leave()
+    one = Used(settings)
     one.listened()
     until(lambda: one.ensure() and has_no_child())
     print("no child")

@@ -11,7 +11,8 @@ The listener's keeper is nobody's child, unless this process is the first of its
 makes it ours, and it is reaped in passing too, once it has ended.
 
 What guards what: the words of a Starter are hints of this process; two threads that start at once are harmless, for one
-of the listeners finds the lock taken and leaves. A forked child has none of its parent's children to reap.
+of the listeners finds the lock taken and leaves. `_begun` and `_given` change by single adds and discards, and whoever
+reaps a child second finds none. A forked child has none of its parent's children to reap.
 """
 
 from __future__ import annotations
@@ -57,6 +58,13 @@ KEPT = re.compile(r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|SSL_CERT_FIL
 
 NEEDED = ("zoocache", "posix_ipc", "msgpack", "lmdb")
 
+_begun: set[tuple[int, int]] = set()
+"""Parent and child: what was begun here, by any Starter, and not reaped yet. An engine that is closed leaves it to the
+next one; a forked child has nothing of it, for its own number is another."""
+
+_given: set[int] = set()
+"""Listeners and keepers that the system may make children of this process."""
+
 _SIGNALS = [number for number in signal.valid_signals() if number not in {signal.SIGKILL, signal.SIGSTOP}]
 
 
@@ -71,9 +79,6 @@ class Starter:
     def __init__(self, settings: Settings, hosts: Hosts) -> None:
         self._settings = settings
         self._hosts = hosts
-        self._child = 0
-        self._given: set[int] = set()  # listeners and keepers that the system may make children of this process
-        self._owner = os.getpid()
         self._started_ms = 0
         self._failed_ms = 0
         self._has_warned = False
@@ -84,11 +89,11 @@ class Starter:
         Returns:
             Whether it has one now. If not, one may be about to come.
         """
-        self._reap()
+        _reap()
         if trie.segment.has_listener():
             self._started_ms = self._failed_ms = 0
             if os.getpid() == 1:
-                self._given |= _ours(trie.words[H_LISTENER_PID])
+                _given.update(_ours(trie.words[H_LISTENER_PID]))
             return True
         if not self._failed_ms:
             trie.words[H_CAUGHT_UP] = 0  # nobody listens, perhaps since long ago: see engine/watch.py
@@ -112,8 +117,7 @@ class Starter:
 
     def _try(self, now_ms: int) -> None:
         try:
-            self._child = start(self._settings)
-            self._owner = os.getpid()
+            start(self._settings)
             self._started_ms = self._started_ms or now_ms
         except OSError as error:
             self._fail(now_ms, str(error))
@@ -127,20 +131,6 @@ class Starter:
                 "same, about once a second; `zoocache listen` is another way to run one", why,
             )  # fmt: skip
 
-    def _reap(self) -> None:
-        self._child = self._left_of(self._child)
-        if self._given:
-            # One that is still somebody else's child becomes ours once that one has ended, too.
-            self._given = {pid for pid in self._given if self._left_of(pid) or os.path.exists(f"/proc/{pid}")}
-
-    def _left_of(self, child: int) -> int:
-        """A child of this process, if it has not ended."""
-        if child and self._owner == os.getpid():
-            with contextlib.suppress(ChildProcessError):  # somebody else has reaped it
-                if not os.waitpid(child, os.WNOHANG)[0]:
-                    return child
-        return 0
-
     def _in_passing(self, trie: Trie) -> None:
         """What the listener would do."""
         moment = clock.now()
@@ -150,6 +140,25 @@ class Starter:
                 trie.words[H_REFUSED] = 0  # of a listener that was killed: the server takes and tells what it should
         except ZooCacheError as error:
             log.debug("zoocache: nothing was sent or heard in passing: %s", error)
+
+
+def _reap() -> None:
+    """Let go of those that have ended."""
+    for begun in [*_begun]:
+        if not _is_running(*begun):
+            _begun.discard(begun)
+    for pid in [*_given]:
+        # One that is still somebody else's child becomes ours once that one has ended, too.
+        if not _is_running(os.getpid(), pid) and not os.path.exists(f"/proc/{pid}"):
+            _given.discard(pid)
+
+
+def _is_running(parent: int, child: int) -> bool:
+    """Whether it is a child of this process, and has not ended."""
+    if parent == os.getpid():
+        with contextlib.suppress(ChildProcessError):  # somebody else has reaped it
+            return not os.waitpid(child, os.WNOHANG)[0]
+    return False
 
 
 def _ours(pid: int) -> set[int]:
@@ -181,7 +190,7 @@ def start(settings: Settings) -> int:
     """Start a listener, and wait for nothing.
 
     Returns:
-        The process to reap.
+        The process that begins it and ends. Whoever looks for a listener in passing reaps it.
 
     Raises:
         OSError: it cannot be started.
@@ -192,7 +201,7 @@ def start(settings: Settings) -> int:
     said = json.dumps({"settings": settings._asdict(), "path": list(import_path())}).encode()
     fd = _file_in_memory(said)
     try:
-        return os.posix_spawn(
+        child = os.posix_spawn(
             program, [program, "-I", "-S", PROGRAM, settings.prefix or ""],
             {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)},
             file_actions=[
@@ -204,6 +213,8 @@ def start(settings: Settings) -> int:
         )  # fmt: skip
     finally:
         os.close(fd)
+    _begun.add((os.getpid(), child))
+    return child
 
 
 def interpreter() -> str:
