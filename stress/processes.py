@@ -24,6 +24,17 @@ def of(ending: Sequence[str], among: Sequence[int] | None = None) -> list[int]:
     return [pid for pid in pids if _command(pid)[-len(ending) :] == [*ending]]
 
 
+def that_begin(program: str, start: str) -> list[int]:
+    """Those of a program whose last argument begins so.
+
+    Args:
+        program: the last argument but one.
+        start: of the last one.
+    """
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if program in (words := _command(pid))[-2:-1] and words[-1].startswith(start)]
+
+
 def end(doomed: Callable[[], list[int]], number: int = signal.SIGKILL) -> None:
     """End all of a kind, those too that come meanwhile.
 

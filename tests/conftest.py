@@ -87,8 +87,20 @@ def _segments_are_small() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def _nothing_is_left() -> Iterator[None]:
+    """A listener that was on its way when its test had ended opens its semaphore anew. By the end of the run it has
+    come, and this worker's prefixes are nobody else's.
+    """
+    yield
+    own = f"t{os.getpid()}n"
+    processes.end(lambda: processes.that_begin(PROGRAM, own))
+    for path in objects_of(own, ends=("",)):
+        path.unlink(missing_ok=True)
+
+
 @pytest.fixture
-def make_prefix() -> Iterator[Callable[[], str]]:
+def make_prefix(_nothing_is_left: None) -> Iterator[Callable[[], str]]:
     """Makes prefixes that no other test, worker or run has. In the end their listeners are ended, and what lies in
     /dev/shm under them is removed: a listener that comes later would open its semaphore, and leave it behind.
     """

@@ -20,7 +20,9 @@ import json
 import socket
 import struct
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from tests.children import Children
 
@@ -146,8 +148,8 @@ class _Network:
             each.close()
         self.sockets.clear()
 
-    def start(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 DEV_SHM = Path("/dev/shm")
 
 
-def objects_of(prefix: str) -> list[Path]:
-    """The objects in /dev/shm that were made under a prefix: segments and semaphores."""
-    starts = tuple(f"{kind}-{os.geteuid()}-{prefix}{end}" for kind in ("zoocache", "sem.zoocache") for end in "-@")
+def objects_of(prefix: str, ends: Sequence[str] = ("-", "@")) -> list[Path]:
+    """The objects in /dev/shm that were made under a prefix: segments and semaphores.
+
+    Args:
+        prefix: of the cache.
+        ends: what may follow it; "" for all prefixes that begin so.
+    """
+    starts = tuple(f"{kind}-{os.geteuid()}-{prefix}{end}" for kind in ("zoocache", "sem.zoocache") for end in ends)
     return [DEV_SHM / name for name in os.listdir(DEV_SHM) if name.startswith(starts)]  # each test asks: no pattern
