@@ -125,12 +125,17 @@ def prefix(make_prefix: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> s
     """
     own = make_prefix()
     monkeypatch.setenv("ZOOCACHE_PREFIX", own)
+    _forget_all()  # a finalizer or a thread of an earlier test may have begun something since then, without a prefix
     return own
 
 
 @pytest.fixture(autouse=True)
 def _reset(prefix: str) -> Iterator[None]:  # after `prefix`: the cache lets go before its objects are removed
     yield
+    _forget_all()
+
+
+def _forget_all() -> None:
     if "zoocache" in sys.modules:
         sys.modules["zoocache"].reset()
 
