@@ -287,13 +287,14 @@ def _finish(
     """A record that is not there any more has been sent by the listener, or is lost, and all with it: either will do.
     As long as that is not sent, it is unknown to the server too."""
     trie.segment.insist_on_currency()
-    change(trie, kind, targets, wall_ms)
     outbox = trie.segment.outbox
+    if sent is None:
+        outbox.hide(place.end)  # before seq: who notes the new one must find that the server knows less
+    change(trie, kind, targets, wall_ms)
     if sent is not None:
         note_own(trie, sent)
         outbox.become(place, DONE)
         outbox.settle()
     else:
-        outbox.hide(place.end)
         outbox.become(place, UNSENT)
     return place.end
