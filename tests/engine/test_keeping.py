@@ -15,6 +15,7 @@ import pytest
 
 import zoocache
 from tests.crowd import followers, together, until
+from tests.listener.conftest import end_listeners
 from tests.servers import Servers
 from zoocache import UnkeepableResult, cacheable, clock, codec, configure, entry, invalidate, keys, runtime
 from zoocache.engine import keeping, mutations
@@ -22,6 +23,7 @@ from zoocache.engine.core import Engine
 from zoocache.engine.effects import drive
 from zoocache.engine.live import LIVE, Live, monotonic
 from zoocache.shm.layout import H_CAUGHT_UP
+from zoocache.shm.lock import Lock
 from zoocache.storage import FOREVER, Life, Store
 
 
@@ -366,7 +368,7 @@ def test_set_overtakes_what_is_live_elsewhere(lmdb: Path) -> None:
     assert "theirs" == zoocache.get("k")
 
 
-def test_what_is_computed_before_the_host_has_caught_up(tmp_path: Path, servers: Servers) -> None:
+def test_what_is_computed_before_the_host_has_caught_up(tmp_path: Path, servers: Servers, prefix: str) -> None:
     """A host with LMDB that cannot hear yet what it missed takes nothing from there, but keeps what it computes; once
     it has heard, that is believed."""
     server = servers.start()
@@ -375,14 +377,15 @@ def test_what_is_computed_before_the_host_has_caught_up(tmp_path: Path, servers:
     count = cacheable(deps="a")(lambda n: runs.append(n) or len(runs))
     engine = runtime.engine()
     count(0)
-    until(lambda: not engine.watch() or engine.may_load())
+    until(lambda: engine.watch() and engine.may_load())
     server.freeze()
+    end_listeners(prefix)  # with what had left the server before, and would be heard later
     engine.trie.words[H_CAUGHT_UP] = 0
     assert 2 == count(1)
     engine.lives.clear()
     assert 3 == count(1)
     server.thaw()
-    until(engine.may_load)
+    until(lambda: engine.watch() and engine.may_load())
     engine.lives.clear()
     assert 3 == count(1)
 
@@ -406,3 +409,18 @@ def test_a_set_among_invalidations_of_others_is_held(storage: str) -> None:
     drive(keeping.put(engine, live, begun.stamp))
     assert 1 == zoocache.get("k")
     assert None is not engine.lives.get("k")
+
+
+def test_a_set_that_is_overtaken_at_the_last_moment_is_not_held(lmdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes between the last look at what overtook a value and its key's number, however late it comes."""
+    engine = runtime.engine()
+    live, run, left = kept("k", 1, "a:b"), Lock.run, ["a"]
+
+    def run_late(lock: Lock, *action: Any) -> Any:
+        if left and lock is engine.trie.segment.lock:
+            invalidate(left.pop())
+        return run(lock, *action)
+
+    monkeypatch.setattr(Lock, "run", run_late)
+    drive(keeping.put(engine, live, store_of(engine).stamp()))
+    assert ([], None) == (left, zoocache.get("k"))

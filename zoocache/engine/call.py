@@ -120,6 +120,5 @@ def _obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> 
     if engine.store is not None:
         return (yield from claimed.obtain(engine, call, flight, inside))
     live, value, _ = yield from computing.compute(engine, call, flight, inside)
-    if flight.is_kept:
-        keeping.hold_new(engine, live)
+    keeping.hold_new(engine, live, flight)
     return live, value

@@ -46,7 +46,7 @@ def compute_and_save(
     live, value, stamp = yield from compute(engine, call, flight, inside, begun)
     if flight.is_kept:
         yield from _save(engine, live, stamp)
-        keeping.hold_new(engine, live)
+        keeping.hold_new(engine, live, flight)
     return live, value
 
 

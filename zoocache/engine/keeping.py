@@ -6,6 +6,7 @@ ran, or before the store was read. Whether it is overtaken is asked last.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,12 +126,16 @@ def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False,
     yield from engine.tell_touches()
 
 
-def hold(engine: Engine, live: Live, left_s: float | None, oldest_in_s: float | None) -> None:
+def hold(
+    engine: Engine, live: Live, left_s: float | None, oldest_in_s: float | None, since_s: float | None = None,
+    flight: Flight | None = None,
+) -> None:  # fmt: skip
     """Hold what has landed live, unless it is overtaken, or the segment cannot tell about other processes.
 
     Args:
         live: what has landed.
-        left_s, oldest_in_s: what is left of its life, as `live.set_life` takes it.
+        left_s, oldest_in_s, since_s: what is left of its life, as `live.set_life` takes it.
+        flight: that has brought it, and may not be kept.
     """
     trie = live.trie
     if trie is not engine.trie or not engine.holds_lives or (engine.store is not None and not trie.segment.shared):
@@ -144,18 +149,18 @@ def hold(engine: Engine, live: Live, left_s: float | None, oldest_in_s: float | 
     elif not trie.is_live():  # retired before the fill began: its seq stands still, whatever happens on the host
         return
     if left_s is not None:
-        set_life(live, left_s, oldest_in_s)
-    engine.lives.keep(live, seq)
+        set_life(live, left_s, oldest_in_s, since_s)
+    engine.lives.keep(live, seq, flight)
 
 
-def hold_new(engine: Engine, live: Live) -> None:
+def hold_new(engine: Engine, live: Live, flight: Flight | None = None) -> None:
     """`hold`, for a life that begins now."""
     life = live.life
     if life is FOREVER:
-        hold(engine, live, None, None)
+        hold(engine, live, None, None, flight=flight)
         return
     ttl_s, age_s = _seconds(life.ttl_ms or None), _seconds(life.max_age_ms or None)
-    hold(engine, live, ttl_s if age_s is None else min(age_s, ttl_s or age_s), age_s)
+    hold(engine, live, ttl_s if age_s is None else min(age_s, ttl_s or age_s), age_s, flight=flight)
 
 
 def handed_out(engine: Engine, entry: Entry) -> tuple[Any] | None:
@@ -181,19 +186,20 @@ def load(engine: Engine, key: str, digest: bytes, *, share: bool) -> Steps[tuple
         if not engine.may_load():
             return None
     trie = engine.trie
-    since = trie.seq()
+    since, asked_s = trie.seq(), time.monotonic()
     loaded = yield from engine.ask("load", digest, clock.now())
-    return None if loaded is None else open_loaded(engine, key, digest, share, trie, since, loaded)
+    return None if loaded is None else open_loaded(engine, key, digest, share, trie, since, asked_s, loaded)
 
 
 def open_loaded(
-    engine: Engine, key: str, digest: bytes, share: bool, trie: Trie, since: int, loaded: Loaded
+    engine: Engine, key: str, digest: bytes, share: bool, trie: Trie, since: int, asked_s: float, loaded: Loaded
 ) -> tuple[Live, Any] | None:
     """What a store has given, as `load` returns it.
 
     Args:
         key, digest, share: of the call.
-        trie, since: noted before the store was asked.
+        trie, since, asked_s: noted before the store was asked; what is left of a life counts from there, or whoever
+            loses the processor before the answer is held would hold it for so much longer.
         loaded: its answer.
     """
     body = envelope.unpack(loaded.body)
@@ -206,7 +212,7 @@ def open_loaded(
         return None
     live = _landed(key, body.tags, trie, since, value, body.payload, loaded.life, share, digest)
     met(engine, trie, loaded.n)
-    hold(engine, live, _seconds(loaded.left_ms), _seconds(loaded.age_left_ms))
+    hold(engine, live, _seconds(loaded.left_ms), _seconds(loaded.age_left_ms), asked_s)
     _mark_read(engine, key, digest, loaded)
     if fills.ACTIVE:
         fills.note(body.tags)
@@ -252,9 +258,7 @@ def put(engine: Engine, live: Live, stamp: Stamp | None, flight: Flight | None =
         yield from save(engine, live, stamp, anew=True, computed=computed)
         yield from patiently(lambda: _overtake_key(engine, live, computed))
     is_kept = engine.flights.overtake(live.key, flight)
-    old = engine.lives.get(live.key)
-    if old is not None:
-        engine.lives.drop(old)
+    engine.lives.forget(live.key)
     if is_kept:
         hold_new(engine, live)
 

@@ -54,12 +54,12 @@ def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim
     followed: bytes | None = None
     start_s = time.monotonic()
     while (waited_s := time.monotonic() - start_s) <= engine.settings.flight_timeout:
-        since = trie.seq()
+        since, asked_s = trie.seq(), time.monotonic()
         answer = yield from engine.ask("claim", call.digest, token, _lease_ms(engine), followed, clock.now())
         if answer is None:
             break
         if isinstance(answer, Loaded):
-            found = keeping.open_loaded(engine, call.key, call.digest, call.spec.share, trie, since, answer)
+            found = keeping.open_loaded(engine, call.key, call.digest, call.spec.share, trie, since, asked_s, answer)
             if found is None:
                 break
             call.spec.counters.hits += 1

@@ -106,15 +106,16 @@ class Live:
         return self.value if self.thaw is None else self.thaw(self.value)
 
 
-def set_life(live: Live, left_s: float | None, oldest_in_s: float | None) -> None:
+def set_life(live: Live, left_s: float | None, oldest_in_s: float | None, since_s: float | None = None) -> None:
     """Tell a live object how much of its life is left.
 
     Args:
         live: the object.
         left_s: seconds until it expires unless it is read; None for never.
         oldest_in_s: seconds until it expires though it be read; None for never.
+        since_s: from when on these count; None: from now on.
     """
-    now_s = live.touched_s = monotonic()
+    now_s = live.touched_s = monotonic() if since_s is None else since_s
     live.ends_s = None if left_s is None else now_s + left_s
     live.oldest_s = None if oldest_in_s is None else now_s + oldest_in_s
     if live.life.ttl_ms and left_s is not None and (oldest_in_s is None or left_s < oldest_in_s):

@@ -16,7 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoocache.engine import fill
 from zoocache.engine.live import (
@@ -35,6 +35,9 @@ from zoocache.engine.live import (
     touch_s,
 )
 from zoocache.shm.layout import H_SEQ
+
+if TYPE_CHECKING:
+    from zoocache.flight import Flight
 
 EXPIRED_AT_ONCE = 4
 SWEPT_AT_ONCE = 16
@@ -88,12 +91,16 @@ class LiveTable:
         """The entry of a key, valid or not."""
         return self._entries.get(key)
 
-    def keep(self, live: Live, seq: int) -> Entry:
-        """Take an entry in, in place of the one with its key.
+    def keep(self, live: Live, seq: int, flight: Flight | None = None) -> Entry:
+        """Take an entry in, in place of the one with its key, unless its flight is not kept.
+
+        That is looked at under the mutex: who overtakes the flight, and comes for the entry after that, finds it here
+        or has prevented it. A look before this call would be too early: a `set` in between would be lost.
 
         Args:
             live: with its life set.
             seq: the host's moment, taken before its sight.
+            flight: that has brought it; None: nothing can overtake it any more.
 
         Returns:
             The entry.
@@ -102,9 +109,9 @@ class LiveTable:
         until_s = UNUSED if self._bounded or self._watched is not None else ends_s and soft_end_s(live)
         entry: Entry = [live.trie.words, seq, live.value, live.thaw, until_s, live]
         with self._mutex:
-            old = entries.get(key)
-            if old is not None:
-                self.drop(old)
+            if flight is not None and not flight.is_kept:
+                return entry
+            self.forget(key)
             entries[key] = entry
             if live.payload is not None:
                 self._bytes += len(live.payload)
@@ -143,6 +150,13 @@ class LiveTable:
                     table.pop(key, None)  # a signal handler's call may drop it between any two steps
             if self._entries.get(live.key) is entry and self._entries.pop(live.key, None) is not None:
                 self._bytes -= len(live.payload or b"")
+
+    def forget(self, key: str) -> None:
+        """Forget the entry of a key, if there is one."""
+        with self._mutex:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self.drop(entry)
 
     def clear(self) -> None:
         """Forget all."""

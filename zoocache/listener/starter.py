@@ -108,6 +108,8 @@ class Starter:
     def _start_in_turn(self, segment: Segment, now_ms: int) -> None:
         if self._failed_ms and now_ms - self._failed_ms < AGAIN_MS:
             return
+        if not segment.words[H_LISTENER_MS]:
+            self._started_ms = 0  # it came, though this process looks again only now, when it is gone
         if not segment.shared:
             self._fail(now_ms, "")
         elif self._started_ms and now_ms - self._started_ms > STARTING_MS:
