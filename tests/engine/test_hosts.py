@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import DEADLINE_S
 from tests.engine.peopled import Host
 from tests.forks import Forks
 from tests.servers import Servers
@@ -30,6 +31,7 @@ from zoocache.shm.layout import (
     H_SENT,
 )
 from zoocache.storage import FOREVER
+from zoocache.storage.redis import RedisStore
 
 MakeHost = Callable[..., Host]
 DIGEST = bytes(range(16))
@@ -359,7 +361,7 @@ def test_lost_repeated_reordered(host: MakeHost, lost: set[int], order: tuple[in
     assert other._ear is not None
     heard = []
     while len(heard) < 3:
-        heard += other._ear.hear(5.0)
+        heard += other._ear.hear(DEADLINE_S)
     for each in [number for number in order if number not in lost]:
         other.hosts.hear(other.trie, [heard[each]], clock.now())
     if 2 not in lost:
@@ -681,3 +683,23 @@ def test_the_next_after_a_kill_knows_where_it_stands(host: MakeHost, forks: Fork
 def test_a_message_is_small(host: MakeHost) -> None:
     """An invalidation of a tag costs some dozens of bytes on the way."""
     assert 64 > len(pack(Message("tags", ("org:1:user:2",), (), 0, 2**64 - 1, 2**64 - 1)))
+
+
+def test_a_number_that_was_lost_is_not_given_again(host: MakeHost, prefix: str) -> None:
+    """A fill that had its stamp of a master before it was lost is overtaken by what the next one is told, although who
+    found the loss out had known fewer numbers than that fill."""
+    one = host("one", through=True)
+    store = RedisStore(one.link, prefix)
+    before = one.bus.now()
+    known = one.bus.send(one.message("x"), ())
+    for _ in range(3):
+        one.bus.send(one.message("y"), ())
+    stamp = store.stamp()
+    one.link.command("HSET", one.bus._names.numbers, "n", before.n, "mark", before.mark)
+    one.link.command("DEL", one.bus._names.stream)
+    one.bus.raise_floor(known)
+    path = deps.own_path("a")
+    while one.bus.send(one.message("a"), [path]).n < stamp.n:
+        pass
+    assert not store.save(DIGEST, [path], stamp, b"stale", FOREVER, clock.now())
+    assert None is store.load(DIGEST, clock.now())
