@@ -24,7 +24,10 @@ PROGRAMS: dict[str, Callable[[Options], bool]] = {
 ON_HOSTS = "partition"
 WITH_SERVER = ("storm", "killer", "churn", "reboot", "forks", "soak")
 """Those that may be given a server, though they have one host."""
-LEAST = {"churn": "there were so many tags", "reboot": "so many ends were survived"}
+LEAST = {
+    "churn": "there were so many tags", "reboot": "so many ends were survived",
+    "herd": "there were so many rounds of each kind",
+}  # fmt: skip
 """Those that may be told how much to do."""
 WITH_HISTORY = ("storm", "killer", "reboot", "soak", "partition")
 """Those beside which the history checker works."""
@@ -135,7 +138,8 @@ def _add_options_of_one_host(parser: argparse.ArgumentParser) -> None:
 
 def _add_options_with_least(parser: argparse.ArgumentParser, amount: str) -> None:
     parser.add_argument("--least", type=types.whole(0), default=0, metavar="N", help=f"do not end before {amount}")
-    _add_options_of_one_host(parser)
+    add = _add_options_of_one_host if parser.prog.split()[-1] in WITH_SERVER else _add_options
+    add(parser)
 
 
 def _add_options_of_killer(parser: argparse.ArgumentParser) -> None:

@@ -76,7 +76,7 @@ def _drive(run: Run, fleet: Fleet, score: Score) -> None:
     chance = run.chance("rounds")
     start_s = time.monotonic()
     number = 0
-    while time.monotonic() - start_s < run.options.seconds and not run.failed:
+    while not number or run.goes_on(start_s + run.options.seconds, _least_of(run, score)):
         if not _fill_places(run, fleet):
             return
         number += 1
@@ -84,6 +84,16 @@ def _drive(run: Run, fleet: Fleet, score: Score) -> None:
         if one.play():
             one.judge(score)
         run.progress(f"{time.monotonic() - start_s:5.0f} s  {number} rounds, {score.calls} calls, {score.fills} fills")
+
+
+def _least_of(run: Run, score: Score) -> int:
+    """How many rounds there were of the kind of which there were fewest."""
+    return min(score.rounds[kind] for kind in kinds_of(run))
+
+
+def kinds_of(run: Run) -> tuple[int, ...]:
+    """The kinds of rounds that a run has: where one process is alone, none is killed."""
+    return (VALUE, RAISE, KILL) if run.options.processes > 1 else (VALUE, RAISE)
 
 
 def _fill_places(run: Run, fleet: Fleet) -> bool:
@@ -117,7 +127,7 @@ class Round:
     """
 
     def __init__(self, run: Run, fleet: Fleet, number: int, chance: random.Random) -> None:
-        kinds = (VALUE, RAISE, KILL) if run.options.processes > 1 else (VALUE, RAISE)
+        kinds = kinds_of(run)
         self.kind = chance.choices(kinds, WEIGHTS[: len(kinds)])[0]
         self._run, self._fleet, self._number = run, fleet, number
         self._control = run.board.control

@@ -36,7 +36,10 @@ def that_begin(program: str, start: str) -> list[int]:
 
 
 def end(doomed: Callable[[], list[int]], number: int = signal.SIGKILL) -> None:
-    """End all of a kind, those too that come meanwhile.
+    """End all of a kind, those too that come meanwhile, and wait until they have let go of what they held.
+
+    One that is dying has no command line any more from when it gives its memory back; its files, and the locks on them,
+    it gives back after that, and only then is it a zombie, or nobody's. (Linux, `do_exit`.)
 
     Args:
         doomed: looks who there is.
@@ -45,8 +48,10 @@ def end(doomed: Callable[[], list[int]], number: int = signal.SIGKILL) -> None:
     Raises:
         TimeoutError: they do not end.
     """
-    until_s = time.monotonic() + GONE_S
-    while left := doomed() or doomed():  # one that was being forked at the first look is there at the second
+    until_s, told = time.monotonic() + GONE_S, set[int]()
+    # One that was being forked at the first look is there at the second.
+    while left := doomed() or doomed() or [pid for pid in told if not is_dead(pid)]:
+        told.update(left)
         tell(left, number)
         if time.monotonic() > until_s:
             raise TimeoutError(f"processes do not end: {left}")
@@ -58,6 +63,14 @@ def tell(pids: Sequence[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def is_dead(pid: int) -> bool:
+    """Whether it is a zombie, or gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def parent_of(pid: int) -> int:

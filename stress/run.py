@@ -60,7 +60,7 @@ class Options:
         points: of killer: only at named points that begin so somebody dies or stops by himself.
         bus: whether the hosts hear each other; with one host, whether it has a bus all the same.
         history: a directory in which all events are kept; "" for none.
-        least: of churn and reboot: how much is to be done before they end, however long it takes.
+        least: of churn, reboot and herd: how much is to be done before they end, however long it takes.
     """
 
     processes: int

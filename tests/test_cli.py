@@ -166,9 +166,11 @@ def test_prune_tells_how_many(run: Run, user: Child) -> None:
 def test_top_once_shows_processes_and_tags(run: Run, user: Child) -> None:
     """`zoocache top --once` shows who is attached and what was invalidated last, without control codes."""
     run("invalidate", "org:7:team:a")
+    counters = re.compile(rf"^ *{user.pid} .* 1 +1 ", re.MULTILINE)
+    until(lambda: counters.search(run("top", "--once").output))  # it says "computed" before it has
     status, output, errors = run("top", "--once")
     assert (0, "") == (status, errors)
-    assert re.search(rf"^ *{user.pid} .* 1 +1 ", output, re.MULTILINE)
+    assert counters.search(output)
     assert re.search(r"^ +1 +\d+ s +org:7:team:a *$", output, re.MULTILINE)
     assert not CONTROL.search(output)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import DEADLINE_S
 from tests.crowd import Runner, until
 from tests.forks import Forks
 from tests.structure.source import SOURCES, Source
@@ -54,8 +55,9 @@ def being_loaded(name: str) -> tuple[Runner, threading.Event]:
     return loader, go
 
 
-def test_a_fork_waits_for_an_import(slow: str, forks: Forks) -> None:
+def test_a_fork_waits_for_an_import(slow: str, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that is forked while another thread loads a module finds it whole."""
+    monkeypatch.setattr(imports, "FORK_S", DEADLINE_S)
     loader, go = being_loaded(slow)
     timer = threading.Timer(0.2, go.set)
     timer.start()

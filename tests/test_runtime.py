@@ -343,7 +343,7 @@ def test_the_warning_about_threads_is_the_users_own(children: Children) -> None:
     child = children.code("""
         import os, threading, time, warnings
         warnings.simplefilter("always")
-        threading.Thread(target=time.sleep, args=(0.2,), daemon=True).start()
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
         pid = os.fork()
         if pid:
             os.waitpid(pid, 0)

@@ -57,7 +57,7 @@ def bus_at() -> Iterator[Callable[..., RedisBus]]:
     """Makes a bus to another server; closed in the end."""
     made: list[RedisBus] = []
 
-    def make(url: str, timeout_s: float = 5.0) -> RedisBus:
+    def make(url: str, timeout_s: float = DEADLINE_S) -> RedisBus:
         made.append(RedisBus(Link(address_of(url), timeout_s), ""))
         return made[-1]
 
@@ -351,11 +351,11 @@ def test_prefixes_are_apart(link: Link, make_prefix: Callable[[], str]) -> None:
 def test_a_server_that_is_away(servers: Servers, bus_at: Callable[..., RedisBus]) -> None:
     """Who cannot reach the server is told so, by every method."""
     server = servers.start()
-    bus = bus_at(server.url, 0.5)
+    bus = bus_at(server.url)
     ear = bus.listen()
     server.kill()
     with pytest.raises(ServerDown):
-        ear.hear(5.0)
+        ear.hear(DEADLINE_S)
     ear.close()
     for ask in (lambda: send(bus, "a"), bus.now, lambda: bus.raise_floor(Position(1, 1, UNKNOWN)), bus.listen):
         with pytest.raises(ServerDown):
@@ -367,7 +367,9 @@ def test_a_connection_that_died_in_silence(
 ) -> None:  # fmt: skip
     """A connection over which nothing comes back is given up after a second and a time-out, not never."""
     proxy = Proxy(children, servers.start().path)
-    ear = bus_at(proxy.url, 0.2).listen()
+    bus = bus_at(proxy.url)
+    ear = bus.listen()
+    bus._link.timeout_s = 0.2
     proxy.drop()
     with pytest.raises(ServerDown, match="no answer"):
         hear(ear)

@@ -6,6 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import DEADLINE_S
+from zoocache.engine import mutations
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits until the server has it waits as long as a listener may take to come; forked peers have it too."""
+    monkeypatch.setattr(mutations, "WAIT_S", DEADLINE_S)
+
 
 @pytest.fixture(params=["memory", "lmdb"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.children import DEADLINE_S
 from zoocache import clock, deps
 from zoocache.bus import Bus, Heard, Message, Position
 from zoocache.bus.redis import RedisBus, RedisEar
@@ -44,7 +45,7 @@ class Host:
 
     def __init__(
         self, prefix: str, host_id: str, url: str, *, through: bool = False, store: Path | None = None,
-        timeout_s: float = 5.0, hears: bool = True,
+        timeout_s: float = DEADLINE_S, hears: bool = True,
     ) -> None:  # fmt: skip
         self.prefix, self.host_id = prefix, host_id
         self.trie = Trie(attach(prefix, MIN_SIZE, 20.0, host_id))
@@ -111,7 +112,7 @@ class Host:
         self._ear = self.bus.listen()
         self.catch_up()
 
-    def hear(self, timeout_s: float = 5.0) -> list[Heard]:
+    def hear(self, timeout_s: float = DEADLINE_S) -> list[Heard]:
         """Do what comes next."""
         assert self._ear is not None
         heard = list(self._ear.hear(timeout_s))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.children import Children
+from tests.children import DEADLINE_S, Children
 from tests.crowd import until
 from tests.engine.peopled import Host
 from tests.peers import Peer, fork_peer
@@ -103,6 +103,7 @@ def test_a_key_set_anew_is_not_what_it_was(
     """With entries in Redis a key that was set is never found with what was there before, though the master died."""
     pair = servers.pair()
     monkeypatch.setenv("ZOOCACHE_STORAGE_URL", pair.url)
+    monkeypatch.setenv("ZOOCACHE_REDIS_TIMEOUT", str(DEADLINE_S))  # a dead master refuses at once
     ann, bob = (fork_peer(children, env={"ZOOCACHE_HOST_ID": name}) for name in ("one", "two"))
     ann.call("zoocache.set", "k", "old")
     assert "old" == bob.call("zoocache.get", "k")
@@ -166,7 +167,7 @@ def test_a_stamp_that_the_new_master_never_gave(host: Callable[..., Host], serve
     what overtakes the fill."""
     pair = servers.pair()
     one, other = host("one", pair.url, through=True, hears=False), host("other", pair.url, through=True, hears=False)
-    link = Link(address_of(pair.url), 5.0)
+    link = Link(address_of(pair.url), DEADLINE_S)
     store = RedisStore(link, prefix)
     for each in (one, other):
         each.catch_up()

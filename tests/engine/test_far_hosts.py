@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ from tests.listener.conftest import end_listeners
 from tests.peers import Peer, PeerError, fork_peer
 from tests.promises import world
 from tests.proxy import Proxy
-from tests.servers import Servers
-from zoocache import configure
+from tests.servers import Server, Servers
+from zoocache import configure, keys
 from zoocache.engine import mutations
 from zoocache.engine.watch import SERVED_S, WATCH_S
 from zoocache.errors import NotSent
@@ -72,19 +73,30 @@ def test_a_leader_on_another_host_is_killed(peer_on: Callable[[str], Peer]) -> N
     assert [ann.pid, bob.pid] == world.fills("a")
 
 
-def test_a_leader_on_another_host_raises(peer_on: Callable[[str], Peer]) -> None:
+def test_a_leader_on_another_host_raises(peer_on: Callable[[str], Peer], shared_server: Server) -> None:
     """Whoever waits for a flight of another host that raises is told the type and the message, and tries no more."""
     ann, bob = peer_on("one"), peer_on("two")
     ann.call("close_gate", "a")
     ann.begin("broken", "a")
     ann.wait_inside("a")
-    bob.begin("tell_failure", "a")
-    time.sleep(0.3)  # so that it waits; who came later would compute, and raise what the function does
-    ann.go_on()
+    with shared_server.client() as client, client.monitor() as seen:
+        bob.begin("tell_failure", "a")
+        _wait_for_claims(seen, world.broken.key_for("a"), 2)  # so the first was answered, and it waits: who came
+        ann.go_on()  # later would compute, and raise what the function does
     with pytest.raises(PeerError, match="no a here"):
         ann.result()
     assert ["LookupError", "no a here"] == bob.result()[:2]
     assert [ann.pid] == world.fills("a")
+
+
+def _wait_for_claims(seen: Any, key: str, count: int) -> None:
+    """Until so many questions for the lease of a key have come to the server."""
+    names, digest = names_of(os.environ["ZOOCACHE_PREFIX"]), keys.digest(key)
+    asked = names.entry(digest).decode(), names.lease(digest).decode()
+    for each in seen.listen():
+        count -= all(name in each["command"] for name in asked)
+        if not count:
+            return
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])
@@ -217,7 +229,9 @@ def test_who_waits_knows_that_it_is_sent(
 ) -> None:
     """With wait=True an invalidation returns when the server has it; else it raises, is done here, and sent later."""
     server = servers.start()
-    configure(storage_url=server.url if storage == "redis" else None, bus_url=server.url)
+    configure(
+        storage_url=server.url if storage == "redis" else None, bus_url=server.url, redis_timeout=DEADLINE_S
+    )  # what it takes after a time-out, it takes twice
     stream = names_of(os.environ["ZOOCACHE_PREFIX"]).stream
 
     def invalidate() -> None:

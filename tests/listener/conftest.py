@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stress import processes
+from tests.children import DEADLINE_S
 from tests.crowd import until
 from tests.shared_memory import objects_of
 from zoocache import clock, deps
@@ -28,10 +29,7 @@ from zoocache.trie import Trie, target_of, words_of
 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process, and no zombie of it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return not processes.is_dead(pid)
 
 
 def keeper_of(pid: int) -> int:
@@ -123,6 +121,8 @@ def used(prefix: str, redis_url: str) -> Iterator[Callable[..., Used]]:
 
     def make(host_id: str | None = "one", url: str = redis_url, **options: object) -> Used:
         options.setdefault("bus_url", url)
+        if url == redis_url:  # as that fixture has it for whoever reads the environment: nobody stops this server
+            options.setdefault("redis_timeout", DEADLINE_S)
         made.append(Used(Settings(prefix=prefix, host_id=host_id, **options)))  # type: ignore[arg-type]
         return made[-1]
 

@@ -514,12 +514,11 @@ def test_leases_are_renewed(used: MakeUsed, redis_url: str) -> None:
     assert claim is not None
     token = segment.claims.lease(claim)
     digest, _ = segment.claims.leased()[0]
-    link.command("SET", names.lease(digest), token, "PX", 60_000)
-    until(lambda: 0 < _left_ms(one, digest) <= process.LEASE_MS)
-    assert segment.words[claim.at + C_LEASED]
-    before = clock.up_ms()
-    until(lambda: clock.up_ms() - before > 2 * process.LEASE_MS)
-    assert 0 < _left_ms(one, digest)
+    for _ in range(4):  # far longer than a renewal makes it: what is shorter was renewed, however late we look
+        link.command("SET", names.lease(digest), token, "PX", 3_600_000)
+        until(lambda: _left_ms(one, digest) <= process.LEASE_MS)
+        assert segment.words[claim.at + C_LEASED]
+    assert process.LEASE_MS >= 3 * 1000 * process.RENEW_S
     segment.claims.end(claim)
     until(lambda: _left_ms(one, digest) < 0)
 
@@ -622,6 +621,19 @@ def test_a_private_segment(redis_url: str, prefix: str, caplog: pytest.LogCaptur
     one._link.close()
 
 
+def test_a_listener_that_came_and_was_killed_long_after(
+    used: MakeUsed, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who looks again only when it is gone has not failed to start one: the next one is begun at once."""
+    one = used()
+    assert not one.ensure()
+    until(lambda: one.trie.segment.has_listener() and one.hosts.has_caught_up(one.trie))
+    end_listeners(prefix)
+    one.starter._started_ms = 1  # long ago
+    until(one.ensure)
+    assert [] == caplog.records
+
+
 def test_processes_take_turns(used: MakeUsed) -> None:
     """Of many processes that find no listener at the same moment one starts one."""
     one = used()
@@ -674,15 +686,14 @@ def test_in_the_foreground(used: MakeUsed, children: Children, redis_url: str) -
     assert "done\n" == child.output()
 
 
-def test_it_waits_for_its_turn(used: MakeUsed, children: Children, redis_url: str) -> None:
+def test_it_waits_for_its_turn(used: MakeUsed, children: Children, redis_url: str, prefix: str) -> None:
     """Where another listens it waits, and takes its place when that dies, and its keeper."""
     one = used(None)
-    pid = one.listened()
+    one.listened()
     child = children.call(run_in_front, redis_url)
     child.wait_for("up")
     assert one.ensure()
-    os.kill(keeper_of(pid), signal.SIGKILL)
-    os.kill(pid, signal.SIGKILL)
+    end_listeners(prefix)  # also one that took long to come, was begun again meanwhile, and waits to be the first
     until(lambda: one.pid == child.pid)
     child.process.send_signal(signal.SIGINT)
     child.wait_for("done")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_no_lock_of_a_neighbour_is_inherited(prefix: str) -> None:
     segment_of_layout(prefix, LAYOUT + 1)
     own = attach(prefix)
     neighbours = Neighbours(own.name, own.words)
+    gc.collect()  # what earlier tests left
     before = len(os.listdir("/proc/self/fd"))
     neighbours.raise_floors()
     assert before == len(os.listdir("/proc/self/fd"))

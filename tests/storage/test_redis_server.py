@@ -66,7 +66,7 @@ def once_it_works(store: RedisStore) -> bool:
 
 @pytest.mark.parametrize(
     ("life", "most_ms"),
-    [(Life(60_000), 60_000), (Life(60_000, True, 15_000), 15_000), (Life(0, False, 70_000), 70_000)],
+    [(Life(600_000), 600_000), (Life(600_000, True, 150_000), 150_000), (Life(0, False, 700_000), 700_000)],
 )
 def test_the_server_lets_entries_expire(
     open_at: Open, shared_server: Server, prefix: str, life: Life, most_ms: int
@@ -75,7 +75,7 @@ def test_the_server_lets_entries_expire(
     store = open_at(shared_server.url, prefix, host_time=False)
     assert save(store, "k", life=life)
     left_ms = shared_server.ask("PTTL", names_of(prefix).entry(hashed("k")))
-    assert most_ms - 5000 < left_ms <= most_ms
+    assert most_ms - 50_000 < left_ms <= most_ms
 
 
 def test_without_a_limit_nothing_expires(open_at: Open, shared_server: Server, prefix: str) -> None:

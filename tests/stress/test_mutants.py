@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from stress.__main__ import PROGRAMS
 from stress.mutants import MUTANTS, table
 from stress.mutants.table import OF_PROGRAM, SECONDS, Caught, judged
 from tests.children import ROOT, Children
+from tests.crowd import until
 from tests.shared_memory import objects_of
 from tests.stress.conftest import Ended
 
@@ -64,12 +68,26 @@ def test_who_caught_it(expected: Caught, status: int, said: str) -> None:
     assert expected == judged("deaf", status, said)
 
 
+class AtWork(subprocess.Popen[bytes]):
+    """A run that is waited for from when it is at work: until then it may take as long as the machine needs."""
+
+    def __init__(self, command: list[str], *, stdout: IO[str], **others: Any) -> None:
+        self._said = stdout
+        super().__init__(command, stdout=stdout, **others)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its first line of progress comes first."""
+        until(lambda: b"\n  " in os.pread(self._said.fileno(), 1 << 16, 0) or self.poll() is not None)
+        return super().wait(timeout)
+
+
 @pytest.mark.parametrize("patience_s", [60.0, 0.0], ids=["told", "killed"])
 def test_a_run_that_does_not_end(
     patience_s: float, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """It is nobody's catch, the rest of the table goes on, and nothing of it is left, though it has to be killed."""
-    monkeypatch.setattr(table, "GRACE_S", 3.0 - SECONDS)
+    monkeypatch.setattr(table, "GRACE_S", 0.3 - SECONDS)  # its first life is longer, and shows nothing
+    monkeypatch.setattr(subprocess, "Popen", AtWork)
     monkeypatch.setattr(table, "END_S", patience_s)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import threading
@@ -84,6 +85,7 @@ def test_each_meter_is_judged(tmp_path: Path, prefix: str, monkeypatch: pytest.M
 
 def test_the_meters_of_a_process() -> None:
     """They show what it takes: memory, descriptors, threads; of one that is gone, nothing."""
+    gc.collect()  # what earlier tests left
     before = meters.of_process(os.getpid())
     assert before["rss"] >= before["pss"] > MIB
     held = threading.Event()
