@@ -19,6 +19,7 @@ The history checker takes each process for a host of its own, and an end for the
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import signal
@@ -224,9 +225,16 @@ class Play:
         self._remove([name for name in objects_of(self._run.prefix) if name in chosen])
 
     def _remove_store(self) -> None:
-        """The directory, or the link in it alone. Who builds another store sees to what is left of this one."""
+        """The directory, or the link in it alone. Who builds another store sees to what is left of this one.
+
+        The directory goes in one step: what somebody finds half removed is set aside, and rightly so, and could not be
+        told from what an end had made look damaged.
+        """
         if self._chance.random() < 0.5:
-            shutil.rmtree(self._store, ignore_errors=True)
+            removed = Path(self._run.directory) / f"removed.{time.monotonic_ns()}"
+            with contextlib.suppress(FileNotFoundError):
+                self._store.rename(removed)
+            shutil.rmtree(removed, ignore_errors=True)
         else:
             (self._store / LINK).unlink(missing_ok=True)
 
