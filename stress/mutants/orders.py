@@ -98,9 +98,11 @@ def _late_stamp() -> None:
 
 
 def _late_load() -> None:
-    def mutant(engine: Engine, key: str, digest: bytes, share: bool, home: trie.Trie, _: int, loaded: Loaded) -> Any:
+    def mutant(
+        engine: Engine, key: str, digest: bytes, share: bool, home: trie.Trie, _: int, asked_s: float, loaded: Loaded
+    ) -> Any:
         time.sleep(OPEN_S)
-        return whole(engine, key, digest, share, home, home.seq(), loaded)
+        return whole(engine, key, digest, share, home, home.seq(), asked_s, loaded)
 
     whole = put(keeping, "open_loaded", mutant)
 
