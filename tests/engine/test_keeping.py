@@ -19,6 +19,7 @@ from tests.listener.conftest import end_listeners
 from tests.servers import Servers
 from zoocache import UnkeepableResult, cacheable, clock, codec, configure, entry, invalidate, keys, runtime
 from zoocache.engine import keeping, mutations
+from zoocache.engine import live as lives
 from zoocache.engine.core import Engine
 from zoocache.engine.effects import drive
 from zoocache.engine.live import LIVE, Live, monotonic
@@ -424,3 +425,21 @@ def test_a_set_that_is_overtaken_at_the_last_moment_is_not_held(lmdb: Path, monk
     monkeypatch.setattr(Lock, "run", run_late)
     drive(keeping.put(engine, live, store_of(engine).stamp()))
     assert ([], None) == (left, zoocache.get("k"))
+
+
+def test_a_loaded_life_counts_from_the_question(lmdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loses the processor between the store's answer and its being held holds it no longer for that."""
+    engine, opened, asked_s = runtime.engine(), keeping.open_loaded, []
+
+    def late(*arguments: Any) -> Any:
+        asked_s.append(time.monotonic())
+        monkeypatch.setattr(lives, "monotonic", lambda: time.monotonic() + 500)
+        return opened(*arguments)
+
+    zoocache.set("k", "value", ttl=1000)
+    engine.lives.clear()
+    monkeypatch.setattr(keeping, "open_loaded", late)
+    assert "value" == zoocache.get("k")
+    found = engine.lives.get("k")
+    assert found is not None
+    assert found[LIVE].ends_s <= asked_s[0] + 1000
