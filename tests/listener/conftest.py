@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from stress import processes
-from tests.children import DEADLINE_S
 from tests.crowd import until
 from tests.shared_memory import objects_of
 from zoocache import clock, deps
@@ -35,6 +34,10 @@ def is_alive(pid: int) -> bool:
 def keeper_of(pid: int) -> int:
     """The process that waits for a listener."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+PATIENT_S = 10.0
+"""For the answer of a server that nobody stops. A listener that leaves waits for its sender, twice as long at most."""
 
 
 def end_listeners(prefix: str, number: int = signal.SIGKILL, spared: Sequence[int] = ()) -> None:
@@ -122,7 +125,7 @@ def used(prefix: str, redis_url: str) -> Iterator[Callable[..., Used]]:
     def make(host_id: str | None = "one", url: str = redis_url, **options: object) -> Used:
         options.setdefault("bus_url", url)
         if url == redis_url:  # as that fixture has it for whoever reads the environment: nobody stops this server
-            options.setdefault("redis_timeout", DEADLINE_S)
+            options.setdefault("redis_timeout", PATIENT_S)
         made.append(Used(Settings(prefix=prefix, host_id=host_id, **options)))  # type: ignore[arg-type]
         return made[-1]
 

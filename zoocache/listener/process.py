@@ -245,9 +245,15 @@ class Listener:
             self._alone_s = now_s
         return now_s - self._alone_s < LINGER_S
 
+    def _await(self, sender: threading.Thread) -> None:
+        """Ring again and again: one that was just opening what it sleeps on has missed the first time."""
+        until_s = time.monotonic() + 2 * self._settings.redis_timeout + STEP_S
+        while sender.is_alive() and time.monotonic() < until_s:
+            self._ring()
+            sender.join(STEP_S)
+
     def _ring(self) -> None:
-        wake = self._trie.segment.wake
-        if wake is not None:
+        if (wake := self._trie.segment.wake) is not None:
             wake.ring()
 
     # The other thread.
@@ -266,18 +272,14 @@ class Listener:
         wake = self._trie.segment.wake
         if wake is None or not wake.wait():
             self._rest(STEP_S)
-        error = _trouble(self._send_all)
+        error = _trouble(lambda: self.hosts.drain(self._trie, clock.now()))
         if error is not None:
             log.debug("zoocache: the listener could not send: %s", error)
-
-    def _send_all(self) -> None:
-        self.hosts.drain(self._trie, clock.now())
 
     def _end(self, sender: threading.Thread) -> None:
         self._is_leaving = True
         self._trie.segment.words[H_CAUGHT_UP] = 0  # from here on nobody hears
-        self._ring()
-        sender.join(2 * self._settings.redis_timeout + STEP_S)
+        self._await(sender)
         self._close_ear()
         self.hosts.close()
         if self._near is not None:
@@ -286,7 +288,7 @@ class Listener:
         self._trie.segment.leave()
 
 
-def _trouble(duty: Callable[[], None]) -> Exception | None:
+def _trouble(duty: Callable[[], object]) -> Exception | None:
     """Do it; what came in the way, if that passes by itself."""
     try:
         duty()
