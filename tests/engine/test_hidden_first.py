@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
 import zoocache
 from tests.crowd import until
-from tests.engine.peopled import Host
-from tests.servers import Servers
 from zoocache import cacheable, configure, runtime
 from zoocache.bus.redis import RedisBus
 from zoocache.errors import ServerDown
 from zoocache.shm import points
-
-MakeHost = Callable[..., Host]
 
 
 def test_who_reads_in_the_middle_of_an_untold_invalidation(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,34 +45,3 @@ def test_who_reads_in_the_middle_of_an_untold_invalidation(redis_url: str, monke
     at_once = look()
     until(runtime.engine().trie.segment.outbox.is_empty)
     assert (1, 1) == (at_once, look())
-
-
-@pytest.fixture
-def host(prefix: str, redis_url: str) -> Iterator[MakeHost]:
-    """Makes hosts under this test's prefix."""
-    made: list[Host] = []
-
-    def make(host_id: str, url: str = redis_url, **options: object) -> Host:
-        made.append(Host(prefix, host_id, url, **options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.leave()
-
-
-def test_what_the_dead_had_begun_is_hidden_until_it_is_sent(host: MakeHost, servers: Servers) -> None:
-    """What the listener does for a caller that is gone the server does not know either, as long as it is away."""
-    server = servers.start()
-    one = host("one", server.url, through=True)
-    assert one.drain()
-    one.catch_up()
-    one.hosts.abandon(one.trie, one.begin("a"))
-    since = one.trie.seq()
-    server.kill()
-    assert not one.drain()
-    assert (True, True) == (one.stale(since, "a"), one.hosts.takes_nothing(one.trie))
-    server.start()
-    one.link.breaker.succeeded()
-    assert one.drain()
-    assert (False, []) == (one.hosts.takes_nothing(one.trie), one.faults())

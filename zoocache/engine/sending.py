@@ -187,7 +187,6 @@ def targets_of(message: Message) -> list[Target]:
 
 def _adopt(trie: Trie, record: Record, wall_ms: int) -> None:
     message = unpack(record.payload)
-    trie.segment.outbox.hide(record.place.end)  # before seq, as in hosts.py
     if message is None:
         change(trie, "clear", (), wall_ms)
     else:
