@@ -32,6 +32,7 @@ from zoocache.shm.layout import (
 )
 from zoocache.storage import FOREVER
 from zoocache.storage.redis import RedisStore
+from zoocache.trie import target_of
 
 MakeHost = Callable[..., Host]
 DIGEST = bytes(range(16))
@@ -561,6 +562,50 @@ def test_own_messages_leave_lmdb_alone(host: MakeHost, tmp_path: Path) -> None:
     save(one, "a")
     settled(one)
     assert has(one)
+
+
+@pytest.mark.parametrize("said", ["clear", "tell"])
+def test_own_messages_leave_lmdb_alone_after_a_reboot(said: str, host: MakeHost, tmp_path: Path) -> None:
+    """What a host itself overtook before its segment was gone is done in its LMDB, and is not done again: what was
+    filled since lives on."""
+    one = host("one", store=tmp_path)
+    settled(one)
+    one.clear() if said == "clear" else one.tell("a")
+    save(one, "a")
+    assert one.drain()
+    one.leave()
+    again = host("again", store=tmp_path)
+    settled(again)
+    assert has(again)
+
+
+def test_what_others_said_is_not_taken_for_ones_own_after_a_reboot(host: MakeHost, tmp_path: Path) -> None:
+    """Among what was said meanwhile only the host's own is passed over, and only up to the first catch-up."""
+    one, other = host("one", store=tmp_path), host("other")
+    settled(one, other)
+    one.tell("a")
+    save(one, "a")
+    assert one.drain()
+    other.tell("a")
+    assert other.drain()
+    one.leave()
+    again = host("again", store=tmp_path)
+    settled(again)
+    assert not has(again)
+
+
+def test_who_stays_on_a_segment_that_is_gone_is_heard(host: MakeHost, tmp_path: Path) -> None:
+    """What is said under an earlier segment after the next one has caught up counts as another host's there."""
+    one = host("one", store=tmp_path)
+    settled(one)
+    again = host("again", store=tmp_path)
+    settled(again)
+    since = again.trie.seq()
+    save(again, "a")
+    one.hosts.tell(one.trie, one.message("a"), [target_of("a")], 1)  # its store, it believes, is another
+    assert one.drain()
+    settled(again)
+    assert (True, False) == (again.stale(since, "a"), has(again))
 
 
 def test_lmdb_that_cannot_be_written(host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

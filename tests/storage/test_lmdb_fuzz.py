@@ -46,7 +46,7 @@ def fill(store: LmdbStore) -> None:
         save(store, key, f"t:{key}", body=packed(key), life=LIVES[number % 4])
     store.touch([hashed(key) for key in KEYS], after(5), wait=True)
     store.invalidate([path for tag in ("x", "y:z") for path in paths_of(tag)], NOW)
-    store.apply(paths_of("w"), False, (7, 9, MARK), NOW)
+    store.apply(paths_of("w"), False, (7, 9, MARK, 1), NOW)
 
 
 def value(store: LmdbStore, key: str) -> bytes | None:
@@ -66,7 +66,7 @@ ACTS: list[Callable[[LmdbStore], Any]] = [
     lambda store: store.prune(10**12, NOW),
     lambda store: (store.count(), store.size_bytes()),
     lambda store: store.position(),
-    lambda store: store.apply(paths_of("v"), False, (7, 10, MARK), NOW),
+    lambda store: store.apply(paths_of("v"), False, (7, 10, MARK, 1), NOW),
     lambda store: save(store, "k3", "t:k3", body=packed("k3"), anew=True),
     lambda store: save(store, "k4", "t:k4", body=packed("k4"), life=LIVES[3]),
     lambda store: store.clear(),

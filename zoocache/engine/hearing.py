@@ -16,8 +16,12 @@ A host that hears nothing (entries in the server, and no bus) has no live object
 a server that has lost what this host knows has entries that may be stale, so its floor rises.
 
 Nobody knows what a host that never heard has missed: its floors rise at first. LMDB outlives the segment, so what it
-missed is read up from its own position. Where LMDB cannot be written the trie goes on alone; what LMDB missed is done
-again, to both, once it can.
+missed is read up from its own position. There the host's own messages of before bear the incarnation of a segment that
+is gone; it stands beside the position. Whoever sent them had told LMDB before, so LMDB is spared them: what was filled
+after a `clear` survives a reboot. The new trie's floor rises above them; what somebody says later who still is on the
+old segment is another's, for the new trie has not done it.
+
+Where LMDB cannot be written the trie goes on alone; what LMDB missed is done again, to both, once it can.
 
 Crash argument: killed after the store, or after the trie, the position stands where it stood, and all is done again.
 The mark is written last, and voided first: a position that was not written whole is known as such, and counts as none.
@@ -56,13 +60,13 @@ from zoocache.trie import Target, Trie
 class Following(Protocol):
     """What hearing asks of a store on this host."""
 
-    def position(self) -> tuple[int, int, bytes] | None:
-        """Up to where it has heard: epoch, n, mark; None if it never has."""
+    def position(self) -> tuple[int, int, bytes, int] | None:
+        """Up to where it has heard: epoch, n, mark; and the origin of the host's own since; None if it never has."""
 
     def apply(
-        self, paths: Sequence[bytes], everything: bool, position: tuple[int, int, bytes], now: Now
+        self, paths: Sequence[bytes], everything: bool, position: tuple[int, int, bytes, int], now: Now
     ) -> None:  # fmt: skip
-        """Overtake these paths and digests, or everything, and note the position, in one step."""
+        """Overtake these paths and digests, or everything, and note the position and origin, in one step."""
 
     def prune(self, older_than_ms: int, now: Now) -> int:
         """As `Store.prune`."""
@@ -82,6 +86,18 @@ class Change(NamedTuple):
     paths: Sequence[bytes] = ()
     everything: bool = False
     older_than_ms: int | None = None
+
+
+class Kept(NamedTuple):
+    """What a store says of where it stands.
+
+    Attributes:
+        position: up to where it has heard.
+        origin: the incarnation of the segment that had heard it, and that the host's own messages bear since then.
+    """
+
+    position: Position
+    origin: int
 
 
 EVERYTHING = Change(everything=True)
@@ -111,7 +127,7 @@ class Hearing:
     def __init__(self, bus: Bus, store: Following | None) -> None:
         self._bus = bus
         self._store = store
-        self._kept: Position | None = None  # the store's own, if this process knows it
+        self._kept: Kept | None = None  # what stands in the store, if this process knows it
         self._last: tuple[Trie, Position] | None = (
             None  # where this process has left a segment; it may have moved since
         )
@@ -155,7 +171,7 @@ class Hearing:
             trie.words[H_GAPS] = (trie.words[H_GAPS] + 1) & NEVER
             self._catch_up(trie, moment)
         elif next_ones:
-            what = self._news(trie, next_ones)
+            what = _news(trie, next_ones, None)
             if not self._change(trie, known, next_ones[-1].position, what, moment, keep=what != NOTHING):
                 self._catch_up(trie, moment)
 
@@ -166,7 +182,7 @@ class Hearing:
         words = trie.words
         want = words[H_BUS_WANT]  # before the question: what the server does not know then, it has lost
         known, own = trie.segment.write(both_of, trie)
-        start = self._start(known)
+        start, former = self._start(known)
         if start is None:
             is_done = self._change(trie, known, self._bus.now(), EVERYTHING, moment)
         else:
@@ -174,7 +190,7 @@ class Hearing:
             if catch.now.epoch == start.epoch and catch.now.n < want:
                 catch = catch._replace(whole=False, forked=True)
             if catch.whole:
-                is_done = self._change(trie, known, catch.now, self._news(trie, catch.heard), moment)
+                is_done = self._change(trie, known, catch.now, _news(trie, catch.heard, former), moment)
             else:
                 words[H_FLOORED] = (words[H_FLOORED] + 1) & NEVER
                 now = self._after_fork_of_history(start, own, want) if catch.forked else catch.now
@@ -186,35 +202,26 @@ class Hearing:
             if own is not None and start is not None:
                 trie.segment.write(forget_own, trie, own)
 
-    def _start(self, known: Position | None) -> Position | None:
-        """From where to read: the segment's position, or the store's if that has heard less; None: nobody knows."""
+    def _start(self, known: Position | None) -> tuple[Position | None, int | None]:
+        """From where to read: the segment's position, or the store's if that has heard less; None: nobody knows. And of
+        a segment that never heard: what the host called itself before, if the store knows."""
         if self._store is None or (known is not None and self._kept is not None):
-            return known
+            return known, None
         try:
             found = self._store.position()
         except (StorageError, Busy) as error:
             log.debug("zoocache: where the storage stands cannot be read: %s", error)
-            return known
-        kept = None if found is None else Position(*found)
-        if kept is None or known is None:
-            return kept
-        if (kept.epoch, kept.n) == (known.epoch, known.n):
-            return known if kept == known else None
-        return min(kept, known) if kept.epoch == known.epoch else None
+            return known, None
+        if found is None:
+            return None, None
+        kept = Position(*found[:3])
+        return (kept, found[3]) if known is None else (_earlier(kept, known), None)
 
     def _after_fork_of_history(self, start: Position, own: Position | None, want: int) -> Position:
         """Raise the server's floor above all that this host knows; where it is then."""
         known_n = max(start.n, want, own.n if own is not None and own.epoch == start.epoch else 0)
         self._bus.raise_floor(start._replace(n=known_n))
         return self._bus.now()
-
-    @staticmethod
-    def _news(trie: Trie, heard: Sequence[Heard]) -> Change:
-        """What these do to this host, which has done its own already."""
-        own = trie.segment.incarnation
-        others = [each.message for each in heard if each.message is None or each.message.origin != own]
-        trie.words[H_HEARD] = (trie.words[H_HEARD] + len(others)) & NEVER
-        return change_of(others) if others else NOTHING
 
     def _change(
         self, trie: Trie, known: Position | None, now: Position, what: Change, moment: Now, keep: bool = True
@@ -232,7 +239,7 @@ class Hearing:
         Returns:
             Whether it was done; False: another has moved the position.
         """
-        trouble = self._store_trouble(now, what, moment) if keep else None
+        trouble = self._store_trouble(Kept(now, trie.segment.incarnation), what, moment) if keep else None
         whole = EVERYTHING if known is None else what
         if points.ARMED:
             points.reach("hosts.stored")
@@ -246,17 +253,38 @@ class Hearing:
             self._store.prune(what.older_than_ms, moment)
         return has_moved
 
-    def _store_trouble(self, now: Position, what: Change, moment: Now) -> StorageError | Busy | None:
+    def _store_trouble(self, now: Kept, what: Change, moment: Now) -> StorageError | Busy | None:
         """Do it to the store; what came in the way."""
         if self._store is None or (now == self._kept and what == NOTHING):
             return None
         try:
-            self._store.apply(what.paths, what.everything, now, moment)
+            self._store.apply(what.paths, what.everything, (*now.position, now.origin), moment)
         except (StorageError, Busy) as error:
             self._kept = None  # it knows where it stands; from there on it is done again
             return error
         self._kept = now
         return None
+
+
+def _earlier(kept: Position, known: Position) -> Position | None:
+    """Of two positions of one history; None if they are not."""
+    if (kept.epoch, kept.n) == (known.epoch, known.n):
+        return known if kept == known else None
+    return min(kept, known) if kept.epoch == known.epoch else None
+
+
+def _news(trie: Trie, heard: Sequence[Heard], former: int | None) -> Change:
+    """What these do to this host, which has done its own already.
+
+    Args:
+        trie: the host's.
+        heard: the messages.
+        former: what the host called itself before this segment, where only its store has to hear of all that.
+    """
+    own = (trie.segment.incarnation, former or trie.segment.incarnation)  # 0 is nobody's own
+    others = [each.message for each in heard if each.message is None or each.message.origin not in own]
+    trie.words[H_HEARD] = (trie.words[H_HEARD] + len(others)) & NEVER
+    return change_of(others) if others else NOTHING
 
 
 def _next_ones(known: Position, heard: Sequence[Heard]) -> list[Heard] | None:

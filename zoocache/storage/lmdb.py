@@ -232,20 +232,21 @@ class LmdbStore:
             self._give_numbers_back(now)
         return n
 
-    def position(self) -> tuple[int, int, bytes] | None:
-        """Up to where this host has heard what others invalidated: epoch, n and mark of their bus. None: it never has,
-        or this is not the environment in which that was noted."""
+    def position(self) -> tuple[int, int, bytes, int] | None:
+        """Up to where this host has heard what others invalidated: epoch, n and mark of their bus; and the origin that
+        was noted with it. None: it never has, or this is not the environment in which that was noted."""
         return self._access.read(_position)
 
     def apply(
-        self, paths: Sequence[bytes], everything: bool, position: tuple[int, int, bytes], now: Now
+        self, paths: Sequence[bytes], everything: bool, position: tuple[int, int, bytes, int], now: Now
     ) -> None:  # fmt: skip
         """Do what others have invalidated.
 
         Args:
             paths: hashes of tags, and digests.
             everything: overtake all of it, whatever the paths are.
-            position: up to where the host has heard with this; noted in the same transaction as the numbers.
+            position: up to where the host has heard with this, and the origin of what it says itself; noted in the same
+                transaction as the numbers.
             now: this moment.
         """
         self._access.write_numbers(locked.follow, paths, everything, position, now)
@@ -309,7 +310,7 @@ def _stamp(attached: Attached) -> Stamp:
     return taken
 
 
-def _position(attached: Attached) -> tuple[int, int, bytes] | None:
+def _position(attached: Attached) -> tuple[int, int, bytes, int] | None:
     return record.position(attached.numbers.begin().get(lmdb_numbers.POSITION))
 
 

@@ -116,7 +116,7 @@ def clear_entries(attached: Attached) -> None:
 
 
 def follow(
-    attached: Attached, keys: Sequence[bytes], everything: bool, position: tuple[int, int, bytes], now: Now
+    attached: Attached, keys: Sequence[bytes], everything: bool, position: tuple[int, int, bytes, int], now: Now
 ) -> None:  # fmt: skip
     """Overtake these paths or digests, or everything, and note up to where this host has heard, in one transaction."""
 

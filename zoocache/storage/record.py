@@ -19,7 +19,8 @@
     number   u64 n, u64 wall_ms of the invalidation
     own      of the numbers: 8 bytes FORMAT, u64 epoch, u64 n, u64 floor
              of the entries: 8 bytes FORMAT, u64 epoch, u64 how many lives, u64 how many evicted so far
-    position 8 bytes FORMAT, u64 epoch, u64 n, 8 bytes mark: up to where the host has heard what others invalidated
+    position 8 bytes FORMAT, u64 epoch, u64 n, 8 bytes mark: up to where the host has heard what others invalidated;
+             u64 origin: how it calls itself since then, when it tells them
 
 Who reads bytes that this file did not write gets None, or the number above all stamps: malformed is a miss, never an
 exception of `struct`. Whether well-formed bytes are the right ones only the engine knows, by the full key in the body.
@@ -52,7 +53,7 @@ _AGES = Struct("<QQQQQ")
 _LIFE = Struct("<QQQQ")
 _NUMBER = Struct("<QQ")
 _OWN = Struct("<8sQQQ")
-_POSITION = Struct("<8sQQ8s")
+_POSITION = Struct("<8sQQ8sQ")
 _HEAD_SIZE = _HEAD.size
 _AGED_SIZE = _HEAD.size + _AGES.size
 _OWN_SIZE = _OWN.size
@@ -178,14 +179,14 @@ def own(record: Bytes | None) -> tuple[int, int, int] | None:
     return (epoch, first, second) if is_sound else None
 
 
-def pack_position(epoch: int, n: int, mark: bytes) -> bytes:
+def pack_position(epoch: int, n: int, mark: bytes, origin: int) -> bytes:
     """The record of a position."""
-    return _POSITION.pack(FORMAT, epoch, n, mark)
+    return _POSITION.pack(FORMAT, epoch, n, mark, origin)
 
 
-def position(data: Bytes | None) -> tuple[int, int, bytes] | None:
-    """Epoch, n and mark of a position, or None if there is none."""
+def position(data: Bytes | None) -> tuple[int, int, bytes, int] | None:
+    """Epoch, n and mark of a position, and the origin with it; None if there is none."""
     if data is None or len(data) != _POSITION.size:
         return None
-    format_, epoch, n, mark = _POSITION.unpack(data)
-    return (epoch, n, mark) if format_ == FORMAT else None
+    format_, epoch, n, mark, origin = _POSITION.unpack(data)
+    return (epoch, n, mark, origin) if format_ == FORMAT else None
