@@ -25,10 +25,10 @@ from zoocache.bus import Bus, Heard, Kind, Message, Position
 from zoocache.bus.message import pack
 from zoocache.engine.hearing import Following, Hearing
 from zoocache.engine.positions import glimpse_of, known_of, note_own
-from zoocache.engine.sending import Sending, change
+from zoocache.engine.sending import Sending, change, finish
 from zoocache.errors import ServerRefused, StorageError
 from zoocache.shm.layout import H_BEAT_MS, H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_HLC, H_REFUSED, H_UNTOLD
-from zoocache.shm.outbox import DONE, UNSENT, Place
+from zoocache.shm.outbox import UNSENT, Place
 from zoocache.trie import Target, Trie
 
 REFUSES = "refuses user or password of the URL, or what a cache must do there"
@@ -54,7 +54,7 @@ class Hosts:
         self.bus = bus
         self.through = through
         self.hears = hears
-        self._sending = Sending(bus)
+        self._sending = Sending(bus, through)
         self._hearing = Hearing(bus, store)
 
     # Telling.
@@ -116,7 +116,7 @@ class Hosts:
         Raises:
             Busy, Orphaned: as `tell`.
         """
-        end = trie.segment.run(_finish, trie, place, message.kind, targets, wall_ms, sent)
+        end = trie.segment.run(finish, trie, place, message.kind, targets, wall_ms, sent)
         self._told(trie, message.kind)
         if sent is None:
             _ring(trie)
@@ -278,23 +278,4 @@ def _tell(trie: Trie, owner: int, payload: bytes, kind: Kind, targets: Sequence[
     place = segment.outbox.append(owner, payload)
     change(trie, kind, targets, wall_ms)
     segment.outbox.become(place, UNSENT)
-    return place.end
-
-
-def _finish(
-    trie: Trie, place: Place, kind: Kind, targets: Sequence[Target], wall_ms: int, sent: Position | None
-) -> int:
-    """A record that is not there any more has been sent by the listener, or is lost, and all with it: either will do.
-    As long as that is not sent, it is unknown to the server too."""
-    trie.segment.insist_on_currency()
-    outbox = trie.segment.outbox
-    if sent is None:
-        outbox.hide(place.end)  # before seq: who notes the new one must find that the server knows less
-    change(trie, kind, targets, wall_ms)
-    if sent is not None:
-        note_own(trie, sent)
-        outbox.become(place, DONE)
-        outbox.settle()
-    else:
-        outbox.become(place, UNSENT)
     return place.end

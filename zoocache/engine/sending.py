@@ -1,12 +1,18 @@
 """From a host's outbox to the bus.
 
     look     what is UNSENT, without the lock if there is any, for callers need that at such a moment; else, and now and
-             then, under the lock. There what the dead have begun, and what the living began too long ago (they are
-             stopped, perhaps), is done to the trie and becomes UNSENT
+             then, under the lock. There what is left is found: what the dead have begun, and what the living began too
+             long ago (they are stopped, perhaps). It is done to the trie and becomes UNSENT
     send     without the lock: what is UNSENT, neighbours together in one message
     done     under the lock: the records are DONE, the tail moves
 
-Where something is lost (shm/outbox.py), one message that clears everything goes first.
+With entries in the server what is left is finished as its caller would have finished it: sent first, then done to the
+trie and DONE in one lock round. The other way round who reads in between takes from the server what is overtaken, and
+holds it for good; and to hide the server from everybody for so long (as is done if it cannot be reached) refuses them
+what they set, for the sake of somebody dead.
+
+Where something is lost (shm/outbox.py), one message that clears everything goes first. With entries in the server it is
+nobody's own, so this host clears its live objects too: among what is lost there may be something that was left.
 
 Crash argument: killed before `done`, all of it is sent again. Nobody is harmed by an invalidation that comes twice.
 
@@ -17,7 +23,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zoocache.bus import Bus, Kind, Message, Position
 from zoocache.bus.message import paths_of, unpack
@@ -48,11 +54,34 @@ OVERDUE_MS = 5000
 """Nobody who is alive is so long between the two halves of an invalidation, unless it is stopped."""
 
 
-class Sending:
-    """See the head of this file. One for each process."""
+class Seen(NamedTuple):
+    """What a look at the outbox finds.
 
-    def __init__(self, bus: Bus) -> None:
+    Attributes:
+        lost, is_lost: see `Outbox.lost`.
+        unsent: what is to be sent.
+        left: what is to be done and sent, with entries in the server; elsewhere it is done, and unsent.
+        has_changed: whether the trie has, for that.
+    """
+
+    lost: int
+    is_lost: int
+    unsent: Sequence[Record]
+    left: Sequence[Record] = ()
+    has_changed: bool = False
+
+
+class Sending:
+    """See the head of this file. One for each process.
+
+    Args:
+        bus: to send to.
+        through: whether entries lie in the server.
+    """
+
+    def __init__(self, bus: Bus, through: bool) -> None:
         self._bus = bus
+        self._through = through
         self._one_at_a_time = threading.RLock()
         self._rounds = 0
         self._met_ms: dict[int, int] = {}  # begun by the living: when it was met first, by position
@@ -73,7 +102,7 @@ class Sending:
         outbox = trie.segment.outbox
         try:
             if outbox.lost()[1]:
-                self._send(trie, _everything(trie), None)
+                self._send(trie, self._everything(trie), None)
             for _, message in _together(outbox.waiting(trie.segment.layout.outbox)):
                 self._send(trie, message, None)
         except (StorageError, ServerRefused) as error:
@@ -95,22 +124,41 @@ class Sending:
     def _round(self, trie: Trie, moment: Now) -> bool:
         """Whether anything was sent."""
         segment = trie.segment
-        lost, is_lost = segment.outbox.lost()
-        self._rounds += 1
-        may_peek = LOCK_FREE and not is_lost and self._rounds % LOCKED_EVERY
-        records = segment.outbox.peek(ROUND_BYTES) if may_peek else None
-        adopted = False
-        if records is None:
-            lost, is_lost, records, adopted = segment.write(self._look, trie, moment)
-        if adopted:
+        seen = self._peek(trie) or segment.write(self._look, trie, moment)
+        if seen.has_changed:
             trie.tell_neighbours()
-        if is_lost:
-            sent = self._send(trie, _everything(trie), known_of(trie))
-            segment.write(_told_lost, trie, lost, sent)
-        for places, message in _together(records):
+        if seen.left:
+            self._finish_left(trie, seen.left, moment.wall_ms)
+        if seen.is_lost:
+            sent = self._send(trie, self._everything(trie), known_of(trie))
+            segment.write(_told_lost, trie, seen.lost, sent)
+        for places, message in _together(seen.unsent):
             sent = self._send(trie, message, known_of(trie))
             segment.write(_done, trie, places, sent)
-        return bool(is_lost or records)
+        return bool(seen.is_lost or seen.unsent or seen.left)
+
+    def _finish_left(self, trie: Trie, left: Sequence[Record], wall_ms: int) -> None:
+        """Do all of it on this host, whether the server takes it or not.
+
+        Raises:
+            StorageError, ServerRefused: from the first that it does not take on, it is UNSENT.
+        """
+        trouble: StorageError | ServerRefused | None = None
+        for record in left:
+            message, sent = _message_of(record), None
+            if trouble is None:
+                try:
+                    sent = self._send(trie, message, known_of(trie))
+                except (StorageError, ServerRefused) as error:
+                    trouble = error
+            trie.segment.run(finish, trie, record.place, message.kind, targets_of(message), wall_ms, sent)
+        trie.tell_neighbours()
+        if trouble is not None:
+            raise trouble
+
+    def _everything(self, trie: Trie) -> Message:
+        origin = 0 if self._through else trie.segment.incarnation
+        return Message("clear", (), (), 0, origin, trie.words[H_HLC])
 
     def _send(self, trie: Trie, message: Message, known: Position | None) -> Position:
         sent = self._bus.send(message, paths_of(message), known)
@@ -120,22 +168,32 @@ class Sending:
             points.reach("hosts.sent")
         return sent
 
-    def _look(self, trie: Trie, moment: Now) -> tuple[int, int, list[Record], bool]:
-        """Under the lock: what was lost (see `Outbox.lost`), what is to be sent, and whether something that others had
-        begun is among it."""
+    def _peek(self, trie: Trie) -> Seen | None:
+        """What is to be sent, if that can be seen without the lock."""
+        lost, is_lost = trie.segment.outbox.lost()
+        self._rounds += 1
+        may_peek = LOCK_FREE and not is_lost and self._rounds % LOCKED_EVERY
+        unsent = trie.segment.outbox.peek(ROUND_BYTES) if may_peek else None
+        return None if unsent is None else Seen(lost, is_lost, unsent)
+
+    def _look(self, trie: Trie, moment: Now) -> Seen:
+        """Under the lock."""
         records = trie.segment.outbox.waiting(ROUND_BYTES)
         begun = [record for record in records if record.state == BEGUN]
-        adopted = {record.place.start for record in begun if self._is_left(trie, record, moment.up_ms)}
-        for record in begun:
-            if record.place.start in adopted:
-                _adopt(trie, record, moment.wall_ms)
+        left = [record for record in begun if self._is_left(trie, record, moment.up_ms)]
+        starts = {record.place.start for record in left}
         self._met_ms = {
             start: self._met_ms.get(start, moment.up_ms)
             for start in (record.place.start for record in begun)
-            if start not in adopted
+            if start not in starts
         }
-        unsent = [each for each in records if each.state == UNSENT or each.place.start in adopted]
-        return (*trie.segment.outbox.lost(), unsent, bool(adopted))
+        if self._through:
+            unsent = [record for record in records if record.state == UNSENT]
+            return Seen(*trie.segment.outbox.lost(), unsent, left)
+        for record in left:
+            _adopt(trie, record, moment.wall_ms)
+        unsent = [record for record in records if record.state == UNSENT or record.place.start in starts]
+        return Seen(*trie.segment.outbox.lost(), unsent, has_changed=bool(left))
 
     def _is_left(self, trie: Trie, record: Record, up_ms: int) -> bool:
         """Whether nobody else will end what was begun."""
@@ -144,15 +202,16 @@ class Sending:
         return up_ms - self._met_ms.get(record.place.start, up_ms) > OVERDUE_MS
 
 
-def _everything(trie: Trie) -> Message:
-    return Message("clear", (), (), 0, trie.segment.incarnation, trie.words[H_HLC])
+def _message_of(record: Record) -> Message:
+    """What a record says; one that cannot be read may mean everything."""
+    return unpack(record.payload) or Message("clear", (), (), 0, 0, 0)
 
 
 def _together(records: Iterable[Record]) -> list[tuple[list[Place], Message]]:
     """The messages to send, each with the records that it stands for."""
     batches: list[tuple[list[Place], Message]] = []
     for record in records:
-        message = unpack(record.payload) or Message("clear", (), (), 0, 0, 0)
+        message = _message_of(record)
         places, last = batches[-1] if batches else ([], message)
         if places and len(places) < MOST_TOGETHER and last.kind == message.kind == "tags":
             batches[-1] = [*places, record.place], _joined(last, message)
@@ -186,12 +245,29 @@ def targets_of(message: Message) -> list[Target]:
 
 
 def _adopt(trie: Trie, record: Record, wall_ms: int) -> None:
-    message = unpack(record.payload)
-    if message is None:
-        change(trie, "clear", (), wall_ms)
-    else:
-        change(trie, message.kind, targets_of(message), wall_ms)
+    message = _message_of(record)
+    change(trie, message.kind, targets_of(message), wall_ms)
     trie.segment.outbox.become(record.place, UNSENT)
+
+
+def finish(trie: Trie, place: Place, kind: Kind, targets: Sequence[Target], wall_ms: int, sent: Position | None) -> int:
+    """What was begun is sent, or could not be (None): change the trie, and say so. Returns the position after it.
+
+    A record that is not there any more has been sent by another, or is lost, and all with it: either will do. As long
+    as that is not sent, it is unknown to the server too.
+    """
+    trie.segment.insist_on_currency()
+    outbox = trie.segment.outbox
+    if sent is None:
+        outbox.hide(place.end)  # before seq: who notes the new one must find that the server knows less
+    change(trie, kind, targets, wall_ms)
+    if sent is not None:
+        note_own(trie, sent)
+        outbox.become(place, DONE)
+        outbox.settle()
+    else:
+        outbox.become(place, UNSENT)
+    return place.end
 
 
 def _told_lost(trie: Trie, lost: int, sent: Position) -> None:
