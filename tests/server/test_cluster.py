@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import time
 
@@ -24,9 +25,11 @@ GENEROUS_S = 30.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    """A port that nobody listens on, and below those that the kernel gives to whoever connects: it stays free."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)  # not the seeded one, which other workers have as well
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def node(servers: Servers) -> tuple[Server, tuple[str, ...]]:
