@@ -14,8 +14,9 @@ import zoocache
 from tests.children import Children
 from tests.crowd import Runner, together
 from tests.forks import Forks
-from zoocache import cacheable, invalidate, runtime
+from zoocache import cacheable, clock, invalidate, keys, runtime
 from zoocache._zoocache import Core
+from zoocache.storage.lmdb import LmdbStore
 
 
 def open_files() -> list[str]:
@@ -296,6 +297,25 @@ def test_use_at_the_very_end(tmp_path: Path, children: Children) -> None:
         child = children.code(AT_EXIT, url)
         assert "[1] [2] None\n" == child.output()
         assert "" == child.errors()
+
+
+LATE_AT_EXIT = """
+import atexit, sys, threading, zoocache
+zoocache.configure(storage_url=sys.argv[1])
+atexit.register(lambda: zoocache.set("late", 2, deps=["a"]))
+zoocache.set("early", 1, deps=["a"])
+"""
+
+
+def test_what_is_kept_at_the_very_end_survives_a_reboot(tmp_path: Path, children: Children) -> None:
+    """What a handler at exit keeps in LMDB after it was let go is on the disk, and the store was closed in order."""
+    child = children.code(LATE_AT_EXIT, f"lmdb://{tmp_path}/cache")
+    assert "" == child.output()
+    assert "" == child.errors()
+    prefix = os.environ["ZOOCACHE_PREFIX"]
+    store = LmdbStore(tmp_path / "cache", prefix=prefix, boot=clock.now().boot + 1)
+    found = [store.load(keys.digest(key), clock.now()) is not None for key in ("early", "late")]
+    assert [True, True] == found
 
 
 def test_daemon_threads_at_exit(children: Children) -> None:

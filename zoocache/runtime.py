@@ -27,12 +27,14 @@ class _State:
         settings: configured, or in force since the first use.
         engine: running; None before the first use and after close.
         hooked: whether fork and exit are watched.
+        is_over: the exit function was called; others that were registered earlier, and threads, may come yet.
     """
 
     lock = threading.RLock()
     settings: Settings | None = None
     engine: Engine | None = None
     hooked = False
+    is_over = False
 
 
 _state = _State()
@@ -93,6 +95,8 @@ def _start() -> Engine:
             _hook()
             started = Engine(settings(), outside(settings()))
             started.report = _totals
+            if _state.is_over:
+                started.end_soon()
             quicker = running()  # a signal handler that interrupted this
             if quicker is not None:
                 started.close()
@@ -105,7 +109,7 @@ def _hook() -> None:
     if not _state.hooked:
         _state.hooked = True
         os.register_at_fork(after_in_child=_after_fork)
-        atexit.register(close)
+        atexit.register(_end)
 
 
 def register(spec: Spec) -> None:
@@ -149,6 +153,11 @@ def close() -> None:
         _empty_front_tables()
         if closing is not None:
             closing.close()
+
+
+def _end() -> None:
+    _state.is_over = True
+    close()
 
 
 def reset() -> None:

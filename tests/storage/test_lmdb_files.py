@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
 import pytest
 
-from tests.children import Children
+from tests.children import DEADLINE_S, Children
+from tests.crowd import until
 from tests.storage.steps import BOOT, START, body, hashed, living, save, store_at, works
 from zoocache.errors import StorageError
 from zoocache.storage import lmdb_files as files
@@ -45,6 +47,36 @@ def test_what_was_closed_survives_a_reboot(place: Path) -> None:
     filled(place)
     store = store_at(place, BOOT + 1)
     assert [b"alive", None] == [body(store, key) for key in ("alive", "dead")]
+
+
+@pytest.mark.parametrize("writes", [
+    lambda store: save(store, "late"), lambda store: store.invalidate([hashed("c")], START),
+    lambda store: store.delete(hashed("late"), START), lambda store: store.touch([hashed("alive")], START),
+    lambda store: store.touch([hashed("alive")], START, wait=True), lambda store: store.prune(1, START),
+])  # fmt: skip
+def test_what_is_used_after_it_was_closed_survives_a_reboot(writes: Callable[[LmdbStore], object], place: Path) -> None:
+    """Who writes to a store that was closed leaves it closed."""
+    store = filled(place)
+    writes(store)
+    assert b"alive" == body(store, "alive")
+    assert [b"alive", None] == [body(store_at(place, BOOT + 1), key) for key in ("alive", "dead")]
+
+
+def test_closed_in_the_middle_of_a_write(place: Path) -> None:
+    """Where one thread closes a store while another writes, that one closes it when it is done."""
+    store = store_at(place)
+    save(store, "alive")
+    attached, go_on = store._access.here(), threading.Event()
+    holder = threading.Thread(target=attached.lock.run, args=(go_on.wait, DEADLINE_S))
+    writer = threading.Thread(target=save, args=(store, "late"))
+    holder.start()
+    until(lambda: not attached.lock.try_run(bool)[0])
+    writer.start()
+    store.close()
+    go_on.set()
+    for thread in (holder, writer):
+        thread.join(DEADLINE_S)
+    assert [b"alive", b"late"] == [body(store_at(place, BOOT + 1), key) for key in ("alive", "late")]
 
 
 def test_what_was_not_closed_does_not_survive_a_power_cut(place: Path, caplog: pytest.LogCaptureFixture) -> None:

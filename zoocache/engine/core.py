@@ -325,6 +325,11 @@ class Engine:
         if self.store is not None:
             self.store.after_fork()
 
+    def end_soon(self) -> None:
+        """The process is ending, and nobody will close this one: a store on this host is closed after each write."""
+        if self.store is not None and self.far is None:
+            self.store.close()
+
     def close(self) -> None:
         """Write out what is pending and let go."""
         self.lives.close()

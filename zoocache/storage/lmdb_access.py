@@ -13,8 +13,11 @@ under a new epoch, which needs no room: an invalidation is never lost.
 Room is made before it is needed, because LMDB needs some to make some: entries are evicted while the pages in use are
 more than three quarters of the map, and the older half of the numbers is dropped when there are too many of them.
 
+A store that was closed may be used again: by a thread in the middle of something, by an `atexit` function after ours.
+Nobody says when those are done, so after the first `close` each write closes anew, which costs a sync of the disk.
+
 What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. Whether a table is full
-is a hint, set by a single store.
+is a hint, set by a single store. `is_closed` is set before `close` takes the lock, and looked at by who has it.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import lmdb
@@ -82,12 +85,13 @@ class Access:
         Busy: a process that was stopped holds the lock; nothing was done.
     """
 
-    __slots__ = ("_boot", "_map_size", "_timeout_s", "attached", "directory")
+    __slots__ = ("_boot", "_is_closed", "_map_size", "_timeout_s", "attached", "directory")
 
     def __init__(self, directory: str, map_size: int, boot: int | None, timeout_s: float) -> None:
         self.directory = directory
         self.attached: Attached | None = None
         self._map_size = map_size
+        self._is_closed = False
         self._boot = boot
         self._timeout_s = timeout_s
 
@@ -118,6 +122,7 @@ class Access:
             self._leave(attached)
         boot = clock.now().boot if self._boot is None else self._boot
         self.attached = attached = environments.attach(self.directory, self._map_size, boot, self._timeout_s)
+        attached.is_closed |= self._is_closed  # whoever closes just now sees it, or is seen
         return attached
 
     # Work.
@@ -310,17 +315,26 @@ class Access:
     def close(self) -> None:
         """Let go. The last one to close leaves a store that survives a power cut: all is synced, and it is marked clean
         unless somebody wrote meanwhile or is writing."""
+        self._is_closed = True
         attached, self.attached = self.attached, None
         if attached is None or attached.pid != _getpid():
             return
+        attached.is_closed = True
         try:
             if attached.home.words[WORD_MARK] == attached.mark and attached.is_living():
                 last_txns = locked.last_transactions(attached)
-                attached.entries.env.sync(True)
-                attached.numbers.env.sync(True)
-                attached.lock.try_run(locked.mark_clean, attached, last_txns)
+                locked.sync(attached)
+                _try_for_a_while(attached, last_txns)
         except (lmdb.Error, OSError) as error:
             log.warning("zoocache: %s could not be synced, a power cut will empty it: %s", self.directory, error)
+
+
+def _try_for_a_while(attached: Attached, last_txns: Sequence[int]) -> None:
+    """Who is writing closes the store himself, unless he has looked just before that whether he must."""
+    for pause_s in (0.0, *PAUSES_S):
+        time.sleep(pause_s)
+        if attached.lock.try_run(locked.mark_clean, attached, last_txns)[0]:
+            break
 
 
 def _forget_dead_readers(attached: Attached) -> int:
