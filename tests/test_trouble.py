@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import zoocache
+from tests.children import Children
 from tests.forks import Forks
 from tests.shm import namespaces
 from zoocache import SegmentError, StorageError, cacheable, configure, invalidate
@@ -275,6 +276,34 @@ def test_a_start_without_descriptors(forks: Forks) -> None:
         assert (1, 1) == (get(), get())
 
     assert 0 == forks.fork(work).wait()
+
+
+NO_DESCRIPTOR = """
+import resource, sys, zoocache
+zoocache.configure(storage_url=sys.argv[1], **({"bus_url": sys.argv[2]} if sys.argv[2] else {}))
+get = zoocache.cacheable(deps="a")(lambda: 1)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+for _ in range(3):
+    try:
+        get()
+    except zoocache.ZooCacheError as error:
+        assert "descriptors" in str(error), str(error)
+    else:
+        raise AssertionError("it started")
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(get(), get())
+"""
+
+
+@pytest.mark.parametrize("storage", ["memory", "lmdb", "redis"])
+def test_a_new_process_without_descriptors(
+    storage: str, children: Children, tmp_path: Path, redis_url: str
+) -> None:  # fmt: skip
+    """One that has loaded nothing yet says so as well, whatever it is to load first, and works once there are some."""
+    url = {"memory": "memory://", "lmdb": f"lmdb://{tmp_path}/cache", "redis": redis_url}[storage]
+    child = children.code(NO_DESCRIPTOR, url, redis_url if storage == "redis" else "")
+    assert ("1 1\n", "") == (child.output(), child.errors())
 
 
 # Programs that do as they please.

@@ -8,6 +8,8 @@ belongs to a thread that is not there: whoever wants that module in the child ha
 imports inside a function holds `whole`, and a fork takes it first. Rejected: to import everything at the top, which
 would cost each process what few of them need.
 
+Who has no descriptor left cannot read a module; that is said as this library says things.
+
 What guards what: `_lock` is held by who imports, and by who forks; it may be taken again by the thread that has it, as
 a signal handler does. A fork waits for FORK_S at most: an import that takes longer (a disk that stands still) must not
 keep a process from forking for ever. A child of such a fork gets a new lock, and the trouble that all others have.
@@ -15,8 +17,11 @@ keep a process from forking for ever. A child of such a fork gets a new lock, an
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+
+from zoocache.errors import StorageError
 
 FORK_S = 5.0
 """How long a fork waits for an import."""
@@ -34,8 +39,14 @@ class Whole:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self._lock.release()
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise StorageError(
+                error.errno,
+                f"zoocache cannot load a part of itself ({os.strerror(error.errno)}): close some descriptors, or raise "
+                "the limit (ulimit -n, fs.file-max), and call again",
+            ) from error
 
     def before_fork(self) -> None:
         """In the thread that forks."""
