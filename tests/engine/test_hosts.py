@@ -17,7 +17,7 @@ from zoocache import clock, deps
 from zoocache.bus import UNKNOWN, Message, Position
 from zoocache.bus.message import pack
 from zoocache.engine import hearing, sending
-from zoocache.errors import Busy, ServerDown
+from zoocache.errors import Busy, ServerDown, StorageError
 from zoocache.shm import points
 from zoocache.shm.layout import (
     H_BEAT_MS,
@@ -631,6 +631,48 @@ def test_lmdb_that_cannot_be_written(host: MakeHost, tmp_path: Path, monkeypatch
     monkeypatch.setattr(store, "apply", apply)
     settled(other)
     assert (True, False) == (other.stale(since, "a"), has(other))
+
+
+def test_two_that_hear_for_one_lmdb(host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one process of a host could not tell LMDB, another one that hears in passing does not note that it had."""
+    other, one, twin = host("other"), host("one", store=tmp_path), host("one", store=tmp_path)
+    settled(other, one, twin, one)
+    save(one, "a")
+    other.tell("a")
+    assert other.drain()
+
+    def busy(*_args: object) -> None:
+        raise Busy("somebody stopped in it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(twin.store, "apply", busy)
+        with pytest.raises(Busy):
+            twin.catch_up()
+    settled(one)
+    assert not has(one)
+
+
+def test_lmdb_that_cannot_be_read(host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as nobody can tell where LMDB stands it is left there, and the trie goes on alone."""
+    one, other = host("one"), host("other", store=tmp_path)
+    settled(one, other)
+    save(other, "a")
+    one.tell("a")
+    assert one.drain()
+    again = host("again", store=tmp_path)
+    since = again.trie.seq()
+
+    def unreadable() -> None:
+        raise StorageError("it cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(again.store, "position", unreadable)
+        for _ in range(2):
+            with pytest.raises(StorageError):
+                again.catch_up()
+    assert (True, False) == (again.stale(since, "a"), again.hosts.has_caught_up(again.trie))
+    settled(again)
+    assert (False, True) == (has(again), again.hosts.has_caught_up(again.trie))
 
 
 # Kills.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -13,11 +14,14 @@ import lmdb
 import pytest
 
 from tests.children import DEADLINE_S, Children
-from tests.crowd import until
 from tests.storage.steps import BOOT, START, body, hashed, living, save, store_at, works
 from zoocache.errors import StorageError
+from zoocache.storage import lmdb_closing
+from zoocache.storage import lmdb_environment as environments
 from zoocache.storage import lmdb_files as files
+from zoocache.storage import lmdb_locked as locked
 from zoocache.storage.lmdb import MIN_MAP_SIZE, LmdbStore
+from zoocache.storage.lmdb_access import Access
 
 NOBODY = 65_534
 
@@ -62,21 +66,72 @@ def test_what_is_used_after_it_was_closed_survives_a_reboot(writes: Callable[[Lm
     assert [b"alive", None] == [body(store_at(place, BOOT + 1), key) for key in ("alive", "dead")]
 
 
-def test_closed_in_the_middle_of_a_write(place: Path) -> None:
-    """Where one thread closes a store while another writes, that one closes it when it is done."""
+def _pausing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> tuple[threading.Event, threading.Event]:
+    """Has whoever comes to this function say so, and wait before it is called."""
+    come, go_on, whole = threading.Event(), threading.Event(), getattr(owner, name)
+
+    def paused(*args: object) -> object:
+        if threading.current_thread() is not threading.main_thread():
+            come.set()
+            assert go_on.wait(DEADLINE_S)
+        return whole(*args)
+
+    monkeypatch.setattr(owner, name, paused)
+    return come, go_on
+
+
+@pytest.mark.parametrize("where", ["before it opens", "before the lock", "holding it"])
+def test_closed_in_the_middle_of_a_write(where: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one thread closes a store while another is at a write, that one closes it when it is done."""
     store = store_at(place)
     save(store, "alive")
-    attached, go_on = store._access.here(), threading.Event()
-    holder = threading.Thread(target=attached.lock.run, args=(go_on.wait, DEADLINE_S))
-    writer = threading.Thread(target=save, args=(store, "late"))
-    holder.start()
-    until(lambda: not attached.lock.try_run(bool)[0])
+    stamp = store.stamp()
+    if where == "before it opens":
+        store = store_at(place)
+    owner, name = {
+        "before it opens": (environments, "attach"), "before the lock": (Access, "_run"),
+        "holding it": (locked, "_look"),
+    }[where]  # fmt: skip
+    come, go_on = _pausing(monkeypatch, owner, name)
+    writer = threading.Thread(target=save, args=(store, "late"), kwargs={"stamp": stamp})
     writer.start()
+    assert come.wait(DEADLINE_S)
     store.close()
     go_on.set()
-    for thread in (holder, writer):
-        thread.join(DEADLINE_S)
+    writer.join(DEADLINE_S)
     assert [b"alive", b"late"] == [body(store_at(place, BOOT + 1), key) for key in ("alive", "late")]
+
+
+def test_a_write_that_fails_after_the_close(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept before survives it."""
+    store = filled(place)
+
+    def full(*_: object) -> None:
+        raise RuntimeError("a signal handler")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locked, "_transact", full)
+        with pytest.raises(RuntimeError):
+            save(store, "late")
+    assert b"alive" == body(store_at(place, BOOT + 1), "alive")
+
+
+def test_pages_that_do_not_get_to_the_disk(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a sync failed the store begins anew, for the next one would succeed without these pages."""
+    store = store_at(place)
+    save(store, "torn")
+
+    def failing(_: object) -> list[int]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lmdb_closing, "_synced", failing)
+        store.close()
+    assert ["could not be synced" in said for said in warnings(caplog)] == [True]
+    assert None is body(store, "torn")
+    assert works(store)
 
 
 def test_what_was_not_closed_does_not_survive_a_power_cut(place: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,9 +17,9 @@ a server that has lost what this host knows has entries that may be stale, so it
 
 Nobody knows what a host that never heard has missed: its floors rise at first. LMDB outlives the segment, so what it
 missed is read up from its own position. There the host's own messages of before bear the incarnation of a segment that
-is gone; it stands beside the position. Whoever sent them had told LMDB before, so LMDB is spared them: what was filled
-after a `clear` survives a reboot. The new trie's floor rises above them; what somebody says later who still is on the
-old segment is another's, for the new trie has not done it.
+is gone; it stands beside the position. Whoever sent them had told this LMDB before (one prefix has one storage), so it
+is spared them: what was filled after a `clear` survives a reboot. The new trie's floor rises above them; what somebody
+says later who still is on the old segment is another's, for the new trie has not done it.
 
 Where LMDB cannot be written the trie goes on alone; what LMDB missed is done again, to both, once it can.
 
@@ -43,7 +43,6 @@ from zoocache.clock import Now
 from zoocache.engine.positions import both_of, forget_own, latest_of, move, position_of
 from zoocache.engine.sending import change, targets_of
 from zoocache.errors import Busy, StorageError
-from zoocache.log import log
 from zoocache.shm import points
 from zoocache.shm.layout import (
     H_BEAT_MS,
@@ -98,6 +97,20 @@ class Kept(NamedTuple):
 
     position: Position
     origin: int
+
+
+class Start(NamedTuple):
+    """From where a host reads on.
+
+    Attributes:
+        position: None: nobody knows.
+        former: of a segment that never heard: what the host called itself before, if its store knows.
+        trouble: why the store, which may have heard less, could not be asked. Then it is left where it is.
+    """
+
+    position: Position | None
+    former: int | None = None
+    trouble: StorageError | Busy | None = None
 
 
 EVERYTHING = Change(everything=True)
@@ -182,19 +195,22 @@ class Hearing:
         words = trie.words
         want = words[H_BUS_WANT]  # before the question: what the server does not know then, it has lost
         known, own = trie.segment.write(both_of, trie)
-        start, former = self._start(known)
+        start, former, trouble = self._start(known)
+        keep = trouble is None
         if start is None:
-            is_done = self._change(trie, known, self._bus.now(), EVERYTHING, moment)
+            is_done = self._change(trie, known, self._bus.now(), EVERYTHING, moment, keep)
         else:
             catch = self._bus.since(start, own)
             if catch.now.epoch == start.epoch and catch.now.n < want:
                 catch = catch._replace(whole=False, forked=True)
             if catch.whole:
-                is_done = self._change(trie, known, catch.now, _news(trie, catch.heard, former), moment)
+                is_done = self._change(trie, known, catch.now, _news(trie, catch.heard, former), moment, keep)
             else:
                 words[H_FLOORED] = (words[H_FLOORED] + 1) & NEVER
                 now = self._after_fork_of_history(start, own, want) if catch.forked else catch.now
-                is_done = self._change(trie, known, now, EVERYTHING, moment)
+                is_done = self._change(trie, known, now, EVERYTHING, moment, keep)
+        if trouble is not None:
+            raise trouble
         if is_done:
             words[H_BEAT_MS] = max(words[H_BEAT_MS], moment.up_ms)
             words[H_CAUGHT_UP] = 1
@@ -202,20 +218,20 @@ class Hearing:
             if own is not None and start is not None:
                 trie.segment.write(forget_own, trie, own)
 
-    def _start(self, known: Position | None) -> tuple[Position | None, int | None]:
-        """From where to read: the segment's position, or the store's if that has heard less; None: nobody knows. And of
-        a segment that never heard: what the host called itself before, if the store knows."""
-        if self._store is None or (known is not None and self._kept is not None):
-            return known, None
+    def _start(self, known: Position | None) -> Start:
+        """The segment's position, or the store's if that has heard less. What this process has written there it need
+        not read; but where the segment has moved since then, another may have moved it without the store."""
+        if self._store is None or (self._kept is not None and known == self._kept.position):
+            return Start(known)
         try:
             found = self._store.position()
         except (StorageError, Busy) as error:
-            log.debug("zoocache: where the storage stands cannot be read: %s", error)
-            return known, None
+            self._kept = None
+            return Start(known, trouble=error)
         if found is None:
-            return None, None
+            return Start(None)
         kept = Position(*found[:3])
-        return (kept, found[3]) if known is None else (_earlier(kept, known), None)
+        return Start(kept, found[3]) if known is None else Start(_earlier(kept, known))
 
     def _after_fork_of_history(self, start: Position, own: Position | None, want: int) -> Position:
         """Raise the server's floor above all that this host knows; where it is then."""
@@ -234,7 +250,7 @@ class Hearing:
             now: the position afterwards.
             what: to do.
             moment: now.
-            keep: whether the store's position must follow at once.
+            keep: whether it is done to the store, too.
 
         Returns:
             Whether it was done; False: another has moved the position.

@@ -6,8 +6,8 @@ An invalidation (a delete, a clear, a prune) reaches the other hosts in one of t
     Redis storage    a record (BEGUN); the caller sends it; in one lock round: the trie, the record DONE, or UNSENT
                      where the server was out of reach
 
-A caller that is killed in between leaves a BEGUN record, which the listener does and sends. So a message is lost
-neither with its sender nor with the listener; it may be sent twice, which harms nobody.
+A caller that is killed in between leaves a BEGUN record, which the listener ends in the same order. So a message is
+lost neither with its sender nor with the listener; it may be sent twice, which harms nobody.
 
 What is unsent the server does not know. With Redis storage that would make stale entries look valid, so as long as
 anything is, the host takes nothing from it.

@@ -152,7 +152,7 @@ class Sending:
                 except (StorageError, ServerRefused) as error:
                     trouble = error
             trie.segment.run(finish, trie, record.place, message.kind, targets_of(message), wall_ms, sent)
-        trie.tell_neighbours()
+            trie.tell_neighbours()
         if trouble is not None:
             raise trouble
 

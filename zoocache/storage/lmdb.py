@@ -7,6 +7,7 @@
     lmdb_room.py          the same, giving room back: expired, dead, unused for longest, over the limit
     lmdb_numbers.py       inside a transaction of the numbers
     lmdb_environment.py   the living environment: opening it, or building it
+    lmdb_closing.py       closing it, so that it survives a power cut
     lmdb_table.py         one of LMDB's environments, as this process has it open
     lmdb_files.py         the directory: which environment lives, boot mark, setting aside
     lmdb_refusals.py      what a directory is refused for

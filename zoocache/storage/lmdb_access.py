@@ -14,10 +14,12 @@ Room is made before it is needed, because LMDB needs some to make some: entries 
 more than three quarters of the map, and the older half of the numbers is dropped when there are too many of them.
 
 A store that was closed may be used again: by a thread in the middle of something, by an `atexit` function after ours.
-Nobody says when those are done, so after the first `close` each write closes anew, which costs a sync of the disk.
+Nobody says when those are done, so after the first `close` each write closes what it wrote to. That costs a sync of the
+disk each; rejected: to refuse them, for an invalidation must not be.
 
 What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. Whether a table is full
-is a hint, set by a single store. `is_closed` is set before `close` takes the lock, and looked at by who has it.
+is a hint, set by a single store. `_is_closed` is set once, before `close` closes, and looked at after each write: one
+of the two closes after it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import lmdb
@@ -37,8 +39,8 @@ from zoocache.log import log
 from zoocache.storage import lmdb_entries
 from zoocache.storage import lmdb_environment as environments
 from zoocache.storage import lmdb_locked as locked
+from zoocache.storage.lmdb_closing import close
 from zoocache.storage.lmdb_environment import DAMAGE, Attached, Unbuilt
-from zoocache.storage.lmdb_files import WORD_MARK
 from zoocache.storage.lmdb_locked import Moved
 from zoocache.storage.lmdb_numbers import Damaged, Sight
 from zoocache.storage.lmdb_refusals import is_about_room, trouble
@@ -122,7 +124,6 @@ class Access:
             self._leave(attached)
         boot = clock.now().boot if self._boot is None else self._boot
         self.attached = attached = environments.attach(self.directory, self._map_size, boot, self._timeout_s)
-        attached.is_closed |= self._is_closed  # whoever closes just now sees it, or is seen
         return attached
 
     # Work.
@@ -149,7 +150,7 @@ class Access:
         """
         attached = self.last_here()
         try:
-            done: T = attached.lock.run(locked.in_entries, attached, action)
+            done: T = self._run(attached, locked.in_entries, action)
         except ZooCacheError:
             raise
         except (Moved, Damaged, lmdb.Error, OSError) as error:
@@ -196,12 +197,23 @@ class Access:
         except (Moved, Damaged, lmdb.Error, OSError) as error:
             log.debug("zoocache: %s: a write was lost: %s", self.directory, error)
             return False
+        finally:
+            if self._is_closed:
+                self._let_go(attached)
+
+    def _run(self, attached: Attached, work: Callable[..., T], *args: Any) -> T:
+        try:
+            done: T = attached.lock.run(work, attached, *args)
+            return done
+        finally:
+            if self._is_closed:
+                self._let_go(attached)
 
     def _try(self, work: Callable[..., T], *args: Any) -> T:
         for _ in range(_TRIES):
             attached = self.last_here()
             try:
-                return attached.lock.run(work, attached, *args)
+                return self._run(attached, work, *args)
             except ZooCacheError:
                 raise
             except (Moved, Damaged, lmdb.Error, OSError) as error:
@@ -313,28 +325,17 @@ class Access:
             environments.after_fork(attached)
 
     def close(self) -> None:
-        """Let go. The last one to close leaves a store that survives a power cut: all is synced, and it is marked clean
-        unless somebody wrote meanwhile or is writing."""
+        """Let go. The last one to close leaves a store that survives a power cut (lmdb_closing.py)."""
         self._is_closed = True
-        attached, self.attached = self.attached, None
-        if attached is None or attached.pid != _getpid():
-            return
-        attached.is_closed = True
-        try:
-            if attached.home.words[WORD_MARK] == attached.mark and attached.is_living():
-                last_txns = locked.last_transactions(attached)
-                locked.sync(attached)
-                _try_for_a_while(attached, last_txns)
-        except (lmdb.Error, OSError) as error:
-            log.warning("zoocache: %s could not be synced, a power cut will empty it: %s", self.directory, error)
+        attached = self.attached
+        if attached is not None:
+            self._let_go(attached)
 
-
-def _try_for_a_while(attached: Attached, last_txns: Sequence[int]) -> None:
-    """Who is writing closes the store himself, unless he has looked just before that whether he must."""
-    for pause_s in (0.0, *PAUSES_S):
-        time.sleep(pause_s)
-        if attached.lock.try_run(locked.mark_clean, attached, last_txns)[0]:
-            break
+    def _let_go(self, attached: Attached) -> None:
+        if self.attached is attached:
+            self.attached = None
+        if attached.pid == _getpid():
+            close(attached)
 
 
 def _forget_dead_readers(attached: Attached) -> int:

@@ -54,18 +54,15 @@ class Attached:
         link, target: where the link leads as long as this is the store.
         mark: what stands in the lock file while this boot writes.
         entries, numbers: the tables.
-        is_closed: the store was closed: each write closes it anew (lmdb_access.py). Set once.
     """
 
-    __slots__ = ("_current_s", "entries", "epoch", "home", "is_closed", "link", "lock", "mark", "numbers", "pid",
-                 "target")  # fmt: skip
+    __slots__ = ("_current_s", "entries", "epoch", "home", "link", "lock", "mark", "numbers", "pid", "target")
 
     def __init__(self, home: Home, epoch: int, mark: int, entries: Table, numbers: Table) -> None:
         self.pid = os.getpid()
         self.home, self.lock, self.link = home, home.lock, home.link
         self.epoch, self.target, self.mark = epoch, files.target_of(epoch), mark
         self.entries, self.numbers = entries, numbers
-        self.is_closed = False
         self._current_s = 0.0
 
     def is_living(self) -> bool:

@@ -1,7 +1,6 @@
 """What the holder of an LMDB store's lock does: each function here takes what is attached, and at most one transaction.
 
-    look whether this is the store; put the boot mark down if it is not there; begin; act; commit; and where this
-    process has closed the store, close it anew
+    look whether this is the store; put the boot mark down if it is not there; begin; act; commit
 
 Killed before the last page of a commit has been written, nothing has happened; after it, everything has: LMDB writes
 pages nobody can reach yet, and makes them reachable by one page, of which it keeps two in turn. The kernel gives back a
@@ -16,10 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import lmdb
-
 from zoocache.clock import Now
-from zoocache.log import log
 from zoocache.shm import points
 from zoocache.storage import lmdb_entries, lmdb_numbers, lmdb_room
 from zoocache.storage.lmdb_environment import Attached
@@ -43,7 +39,7 @@ def _look(attached: Attached) -> None:
         attached.home.mark_dirty(attached.mark)
 
 
-def _transact(attached: Attached, table: Table, action: Callable[..., T], *seen: object) -> T:
+def _transact(table: Table, action: Callable[..., T], *seen: object) -> T:
     # The outer finally repeats the abort, as the lock's repeats its unlock: an exception that a signal handler raises
     # inside the inner one must not leave a transaction open, which holds LMDB's mutex as long as a traceback lives.
     txn = table.begin(None, None, True, True)
@@ -61,27 +57,25 @@ def _transact(attached: Attached, table: Table, action: Callable[..., T], *seen:
         txn.abort()
     if points.ARMED:
         points.reach("store.committed")
-    if attached.is_closed:
-        _close(attached)
     return result
 
 
 def in_entries(attached: Attached, action: Callable[[Any, Sight], T]) -> T:
     """`action(txn, sight)` on the entries. No number moves meanwhile: that takes the lock."""
     _look(attached)
-    return _transact(attached, attached.entries, action, Sight(attached.numbers.begin()))
+    return _transact(attached.entries, action, Sight(attached.numbers.begin()))
 
 
 def in_numbers(attached: Attached, action: Callable[[Any], T]) -> T:
     """`action(txn)` on the numbers."""
     _look(attached)
-    return _transact(attached, attached.numbers, action)
+    return _transact(attached.numbers, action)
 
 
 def overtake(attached: Attached, keys: Iterable[bytes], now: Now) -> int:
     """Give these paths or digests one new number, and return it."""
     _look(attached)
-    return _transact(attached, attached.numbers, lmdb_numbers.raise_all, keys, now)
+    return _transact(attached.numbers, lmdb_numbers.raise_all, keys, now)
 
 
 def delete(attached: Attached, digest: bytes, now: Now) -> bool:
@@ -118,7 +112,7 @@ def evict(attached: Attached, goal_bytes: int, now: Now | None) -> int:
 def clear_entries(attached: Attached) -> None:
     """Drop all entries."""
     _look(attached)
-    _transact(attached, attached.entries, lmdb_entries.clear, attached.entries.main)
+    _transact(attached.entries, lmdb_entries.clear, attached.entries.main)
 
 
 def follow(
@@ -139,29 +133,13 @@ def follow(
 def clear_numbers(attached: Attached) -> None:
     """Drop all numbers, and overtake everything."""
     _look(attached)
-    _transact(attached, attached.numbers, lmdb_numbers.clear, attached.numbers.main)
+    _transact(attached.numbers, lmdb_numbers.clear, attached.numbers.main)
 
 
 def mark_clean(attached: Attached, last_txns: Sequence[int]) -> None:
     """Put down that all is on the disk, if these still are the last transactions."""
     if attached.is_living() and last_transactions(attached) == last_txns:
         attached.home.mark_clean(last_txns)
-
-
-def _close(attached: Attached) -> None:
-    """What was written is on the disk before anybody else writes; else a power cut costs the store, and no more."""
-    try:
-        last_txns = last_transactions(attached)
-        sync(attached)
-        mark_clean(attached, last_txns)
-    except (lmdb.Error, OSError) as error:
-        log.warning("zoocache: %s could not be synced, a power cut will empty it: %s", attached.home.directory, error)
-
-
-def sync(attached: Attached) -> None:
-    """Have all that was written on the disk; needs no lock."""
-    attached.entries.env.sync(True)
-    attached.numbers.env.sync(True)
 
 
 def last_transactions(attached: Attached) -> list[int]:
