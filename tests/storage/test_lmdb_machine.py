@@ -17,6 +17,8 @@ from zoocache.clock import Now
 from zoocache.storage import Store
 
 MEMORY = Path("/dev/shm")
+FOR_NUMBERS_MS = 10**15
+"""No number is so old."""
 
 
 class LmdbMachine(StoreMachine):
@@ -35,7 +37,15 @@ class LmdbMachine(StoreMachine):
     @rule(ms=st.sampled_from([-5000, -1, 3000]))
     def set_the_clock(self, ms: int) -> None:
         """Somebody sets the wall clock."""
+        self.give_back()
         self.now = self.now._replace(wall_ms=self.now.wall_ms + ms)
+
+    def give_back(self) -> None:
+        """What has expired, and would not have by the clock that counts from here on, is gone: any save may have swept
+        it, so nobody could tell whether it is there."""
+        if any(self.living(key) is None for key in self.entries):
+            self.store().prune(FOR_NUMBERS_MS, self.now)
+            self.entries = {key: kept for key, kept in self.entries.items() if self.living(key)}
 
     @rule()
     def close_and_open(self) -> None:
@@ -46,6 +56,7 @@ class LmdbMachine(StoreMachine):
     @rule()
     def reboot(self) -> None:
         """All processes end in order, and the machine starts again."""
+        self.give_back()
         for store in self.stores:
             store.close()
         self.now = Now(self.now.wall_ms + 10, 1000, self.now.boot + 1)
