@@ -96,6 +96,24 @@ def test_a_waker_that_fails_does_not_keep_the_others_asleep(flights: Flights) ->
     assert DONE == outcome(flight)
 
 
+def test_an_end_that_was_interrupted_is_repeated(flights: Flights) -> None:
+    """A signal handler may raise while the followers are woken: the second call wakes those that are left, and changes
+    nothing of the outcome."""
+    flight, heard, interrupts = led(flights, "a"), [], [KeyboardInterrupt()]
+
+    def interrupt() -> None:
+        heard.append(2)
+        if interrupts:
+            raise interrupts.pop()
+
+    for waker in (lambda: heard.append(1), interrupt, lambda: heard.append(3)):
+        flights.wait(flight, waker, ())
+    with pytest.raises(KeyboardInterrupt):
+        flights.end(flight, *DONE)
+    flights.end(flight, ABANDONED)
+    assert ([1, 2, 2, 3], DONE) == (heard, outcome(flight))
+
+
 def test_a_replaced_leader_does_not_end_its_successor(flights: Flights) -> None:
     """After `replace` the next one leads another flight, and the late end of the first leaves that alone; those who
     still wait for the first are woken by it, and nothing is kept of it.
@@ -160,7 +178,7 @@ def test_waiting_for_each_other_is_refused(flights: Flights) -> None:
     assert flights.wait(three, nothing, [two])
     with pytest.raises(RecursiveFill, match="a: the one who computes this waits for a key"):
         flights.wait(one, nothing, [three])
-    assert (None, None) == (one.wakers, three.waits_for)
+    assert ([], None) == (one.wakers, three.waits_for)
 
 
 def test_waiting_for_oneself_is_refused(flights: Flights) -> None:

@@ -264,11 +264,14 @@ class _Caller:
         inside = fills.current()
         fills.refuse_recursion(key, inside)
         flight = Flight(key)
-        try:
-            engine.flights.lead_apart(flight)
-            live, value, stamp = yield from computing.compute(engine, self.call_of(values, key), flight, inside)
-            if not flight.doubtful:
-                yield from keeping.put(engine, live, stamp, flight)
+        try:  # as in engine/call.py: the ending stands twice
+            try:
+                engine.flights.lead_apart(flight)
+                live, value, stamp = yield from computing.compute(engine, self.call_of(values, key), flight, inside)
+                if not flight.doubtful:
+                    yield from keeping.put(engine, live, stamp, flight)
+            finally:
+                engine.flights.end(flight, ABANDONED)
         finally:
             engine.flights.end(flight, ABANDONED)
         return value

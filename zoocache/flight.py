@@ -9,7 +9,6 @@ comes after begins another. A leader that was cancelled or interrupted abandons 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -32,9 +31,12 @@ class Flight:
         overtaken: the key was set anew meanwhile: what comes of this is not kept.
         tags: what the computation depends on, as far as it came: for those who get its exception.
         doubtful: it depends on something else that nobody here knows the tags of: what comes of it is not kept.
+        is_stamped: a store has said when the computation began, and judges what comes of it.
+        wakers: who waits; each leaves when it has been called. After the end nobody comes any more.
     """
 
-    __slots__ = ("doubtful", "key", "kind", "overtaken", "payload", "tags", "thread", "waits_for", "wakers")
+    __slots__ = ("doubtful", "is_stamped", "key", "kind", "overtaken", "payload", "tags", "thread", "waits_for",
+                 "wakers")  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -43,8 +45,8 @@ class Flight:
         self.payload: Any = None
         self.overtaken = False
         self.tags: Iterable[str] = ()
-        self.doubtful = False
-        self.wakers: list[Callable[[], object]] | None = None
+        self.doubtful = self.is_stamped = False
+        self.wakers: list[Callable[[], object]] = []
         self.waits_for: list[Flight] | None = None  # what this one's function waits for; twice if two of its tasks do
 
     @property
@@ -64,7 +66,7 @@ class Flights:
     def after_fork(self) -> None:
         """In a forked child: the leaders are in the parent, nobody here is waiting, and the lock may be held."""
         for flight in (*self._flights.values(), *self._apart):
-            flight.wakers = None  # they would ring in the parent's event loops
+            flight.wakers = []  # they would ring in the parent's event loops
         self._mutex = threading.RLock()
         self._flights = {}
         self._apart = []
@@ -87,7 +89,7 @@ class Flights:
 
         Args:
             flight: of somebody else.
-            waker: called once, by the leader's thread; must not block.
+            waker: called once or twice, by the leader's thread; must not block, nor raise.
             waiting: the flights whose functions wait with the caller.
 
         Returns:
@@ -100,7 +102,7 @@ class Flights:
             if flight.kind is not None:
                 return False
             _link(flight, waiting)
-            flight.wakers = [*(flight.wakers or ()), waker]
+            flight.wakers.append(waker)
             return True
 
     def stop_waiting(self, flight: Flight, waiting: Iterable[Flight]) -> None:
@@ -109,17 +111,18 @@ class Flights:
             _unlink(flight, waiting)
 
     def end(self, flight: Flight, kind: Kind, payload: Any = None) -> None:
-        """The leader's last act: wake all who wait."""
+        """The leader's last act: wake all who wait. Called again, because a signal handler has interrupted it, it wakes
+        those who were not woken yet."""
         with self._mutex:
             if self._flights.get(flight.key) is flight:
                 self._flights.pop(flight.key, None)  # a signal handler may have been quicker
             elif flight in self._apart:
                 self._apart.remove(flight)
-            flight.payload = payload
-            flight.kind = kind
-            wakers, flight.wakers = flight.wakers, None
-        if wakers:
-            _wake(wakers)
+            if flight.kind is None:
+                flight.payload = payload
+                flight.kind = kind
+        if flight.wakers:
+            _wake(flight.wakers)
 
     def replace(self, flight: Flight) -> None:
         """The leader takes too long: let the next who comes lead another."""
@@ -153,10 +156,18 @@ class Flights:
 
 
 def _wake(wakers: list[Callable[[], object]]) -> None:
-    """Call each, though one of them raise or a signal's handler interrupt it: the others would sleep on."""
-    with contextlib.ExitStack() as stack:
-        for waker in reversed(wakers):  # the last one that is pushed is called first
-            stack.callback(waker)
+    """Call each, though one of them raise: the others would sleep on. If a signal handler raises, those that are left
+    stay here, and perhaps one that was called.
+    """
+    trouble: Exception | None = None
+    while wakers:
+        try:
+            wakers[0]()
+        except Exception as error:  # noqa: BLE001  # it is raised when all are awake
+            trouble = error
+        del wakers[:1]
+    if trouble is not None:
+        raise trouble
 
 
 # What happens under the mutex in a loop happens in a frame of its own: see shm/lock.py.

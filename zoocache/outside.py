@@ -47,4 +47,4 @@ def outside(settings: Settings) -> Outside:
     hosts = Hosts(
         RedisBus(link, settings.prefix or ""), near, through=far is not None, hears=settings.bus_url is not None
     )
-    return Outside(far or near, far, hosts, Starter(settings, hosts).ensure)
+    return Outside(near, far, hosts, Starter(settings, hosts).ensure)

@@ -114,7 +114,7 @@ class World:
             shm_size=MIN_SIZE,
         )  # fmt: skip
         store = None if self.place is None else store_at(self.place)
-        return Engine(settings, Outside(store=store))
+        return Engine(settings, Outside(near=store))
 
     # Calls.
 

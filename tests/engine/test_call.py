@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.children import Children
+from tests.children import DEADLINE_S, Children
 from tests.crowd import Runner, followers, followers_elsewhere, until
 from tests.forks import Forks
 from tests.peers import Peer, start_peer
-from zoocache import FillFailed, cacheable, clock, invalidate, keys, runtime
+from zoocache import FillFailed, cacheable, clock, configure, invalidate, keys, runtime
+from zoocache import flight as flights
 from zoocache.engine import call as calls
 from zoocache.engine.effects import drive
 from zoocache.flight import ABANDONED, Flight
 from zoocache.shm import identity, kernel
 from zoocache.shm.claims import CLAIM_WAYS, Claim, Claims
 from zoocache.shm.layout import C_JOINED, LOCK_SLOTS
+from zoocache.shm.object import CURRENT_S
 from zoocache.trie import hash_words
 
 HAMMER = """
@@ -57,6 +61,7 @@ HAMMER = """
             interrupted += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert not engine.flights._flights, "a flight without a leader"
+        assert not engine.trie.segment.claims.running(), "a claim that nobody leads"
         assert not fill.ACTIVE and fill.inside() is None, "a fill that nobody computes"
         assert not engine.flights._mutex._is_owned() and not engine.lives._mutex._is_owned(), "a lock without a holder"
     print(interrupted, Core().check(), get(-1), get(5))
@@ -67,7 +72,8 @@ HAMMER = """
 def test_a_signal_handler_that_raises_at_any_instruction(
     children: Children, tmp_path: Path, storage_kind: str, within_s: str
 ) -> None:
-    """Whatever a handler interrupts: no flight is left without a leader, no fill without an end, no lock is held."""
+    """Whatever a handler interrupts: no flight is left without a leader, here or on the host, no fill without an end,
+    no lock is held."""
     url = "memory://" if storage_kind == "memory" else f"lmdb://{tmp_path / 'cache'}"
     interrupted, *rest = children.code(HAMMER, url, within_s).output().split()
     assert 100 < int(interrupted)
@@ -159,6 +165,51 @@ def test_threads_that_follow_another_process_fail_together(
     assert 1 == len(errors)
     assert isinstance(errors.pop(), FillFailed)
     assert [leader.pid] == world.fills("a")
+
+
+def test_a_leader_that_is_interrupted_while_it_wakes_the_others(
+    storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Who waits is woken all the same, and does not sleep until the flight would be overdue."""
+    configure(flight_timeout=3600)
+    go_on, wake, interrupts = threading.Event(), flights._wake, [KeyboardInterrupt()]
+
+    def interrupted(wakers: list[Callable[[], object]]) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        wake(wakers)
+
+    @cacheable
+    def get() -> int:
+        assert go_on.wait(DEADLINE_S)
+        return 5
+
+    monkeypatch.setattr(flights, "_wake", interrupted)
+    leader = Runner(get)
+    until(lambda: runtime.running() is not None and runtime.engine().flights._flights)
+    herd = [Runner(get) for _ in range(3)]
+    until(lambda: followers() == 3)
+    go_on.set()
+    assert isinstance(leader.error(), KeyboardInterrupt)
+    assert [5, 5, 5] == [each.result() for each in herd]
+
+
+def test_a_segment_that_is_removed_before_a_claim(lmdb: Path) -> None:
+    """Who finds on claiming a fill that the segment is another one claims it there."""
+    running = []
+
+    @cacheable(deps=lambda number: f"number:{number}")
+    def get(number: int) -> int:
+        running.append(runtime.engine().trie.segment.claims.running())
+        return number
+
+    get(0)
+    before = runtime.engine().trie
+    Path(identity.segment_file(before.segment.name)).unlink()
+    time.sleep(CURRENT_S)  # what was current so lately counts as current
+    assert 1 == get(1)
+    assert runtime.engine().trie is not before
+    assert [1, 1] == running
 
 
 def test_a_host_without_a_free_slot(lmdb: Path) -> None:

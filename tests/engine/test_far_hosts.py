@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,13 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S, Children
-from tests.crowd import until
+from tests.crowd import Runner, followers, until
 from tests.listener.conftest import end_listeners
 from tests.peers import Peer, PeerError, fork_peer
 from tests.promises import world
 from tests.proxy import Proxy
 from tests.servers import Server, Servers
-from zoocache import configure, keys
+from zoocache import cacheable, configure, keys
 from zoocache.engine import mutations
 from zoocache.engine.watch import SERVED_S, WATCH_S
 from zoocache.errors import NotSent
@@ -97,6 +98,30 @@ def _wait_for_claims(seen: Any, key: str, count: int) -> None:
         count -= all(name in each["command"] for name in asked)
         if not count:
             return
+
+
+def test_a_follower_without_a_bus(children: Children, redis_url: str) -> None:
+    """Where the host hears nothing, who joins a flight after another host's word asks the server, as at every hit."""
+    configure(storage_url=redis_url, host_id="one")
+    truth, inside, go_on = ["old"], threading.Event(), threading.Event()
+
+    @cacheable(deps="truth")
+    def look() -> str:
+        found = truth[0]
+        inside.set()
+        assert go_on.wait(DEADLINE_S)
+        return found
+
+    bob, leader = _start(children, "two", redis_url, ""), Runner(look)
+    assert inside.wait(DEADLINE_S)
+    truth[0] = "new"
+    bob.call("zoocache.invalidate", "truth", wait=True)
+    herd = [Runner(look) for _ in range(3)]
+    until(lambda: followers() == 3)
+    go_on.set()
+    assert "old" == leader.result()
+    assert ["new"] * 3 == [each.result() for each in herd]
+    assert 2 == look.info().fills
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])

@@ -1,16 +1,20 @@
-"""A key is set while a fill of it is just being held."""
+"""A key is set while something else is just happening to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import zoocache
 from tests.crowd import Runner
-from zoocache import cacheable
+from tests.forks import Forks
+from zoocache import Busy, cacheable, runtime
 from zoocache.engine import keeping
+from zoocache.shm import points
+from zoocache.storage.lmdb_access import Access
 
 
 @pytest.mark.parametrize("setter", ["set", "refresh"])
@@ -35,3 +39,44 @@ def test_what_is_set_at_the_last_moment_of_a_fill(storage: str, setter: str, mon
     monkeypatch.setattr(keeping, "hold_new", hold)
     assert "old" == compute()
     assert "new" == compute()
+
+
+@pytest.mark.parametrize("other", ["set", "delete"])
+def test_two_processes_that_set_one_key(other: str, lmdb: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who set a key first in the store finds what the other one set there, or that it was deleted, though it was the
+    last to tell the host."""
+    ways: dict[str, tuple[Callable[[], object], str | None]] = {
+        "set": (lambda: zoocache.set("k", "second"), "second"), "delete": (lambda: zoocache.delete("k"), None),
+    }  # fmt: skip
+    act, expected = ways[other]
+
+    def reached(name: str) -> None:
+        if name == "engine.stored":
+            points.ARMED = None
+            assert 0 == forks.fork(act).wait()
+
+    monkeypatch.setattr(points, "reach", reached)
+    monkeypatch.setattr(points, "ARMED", {"engine.stored": ("", 1)})
+    zoocache.set("k", "first")
+    assert expected == zoocache.get("k")
+
+
+def test_a_refresh_that_finds_the_lock_taken(lmdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refreshed is kept, though another process writes to the store between its two halves."""
+    write_entries, busy, runs = Access.write_entries, [Busy("another process writes")], iter(range(10))
+
+    def write(self: Access, *args: Any) -> Any:
+        if busy:
+            raise busy.pop()
+        return write_entries(self, *args)
+
+    @cacheable(deps="a")
+    def count() -> int:
+        return next(runs)
+
+    assert 0 == count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Access, "write_entries", write)
+        assert 1 == count.refresh()
+    runtime.engine().lives.clear()
+    assert (1, []) == (count(), busy)

@@ -66,7 +66,7 @@ def steps(engine: Engine, call: Call) -> Steps[Any]:
         yield from engine.tell_touches()
         return value
     finally:
-        if own.kind is None:
+        if own.kind is None or own.wakers:
             engine.flights.end(own, ABANDONED)
 
 
@@ -88,6 +88,10 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
         elif flight.kind == ERROR:
             fills.note(flight.tags, doubtful=flight.doubtful)
             raise flight.payload
+        elif flight.kind == BROUGHT and not _is_judged_here(engine, trie, flight):
+            found = yield from computing.load(engine, call)
+            if found is not None:
+                return (found[1],)
         elif flight.kind == BROUGHT and _may_have(engine, flight.payload, trie, joined):
             live: Live = flight.payload
             try:
@@ -98,6 +102,12 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
             fills.note(live.tags)
             return given
     return None
+
+
+def _is_judged_here(engine: Engine, trie: Trie, flight: Flight) -> bool:
+    """Whether this process knows all that may have overtaken what a flight brought. If not, the store is asked for it;
+    but where that did not answer the leader either, whoever waited is content with what there is."""
+    return not flight.is_stamped or (engine.holds_lives and trie.segment.shared)
 
 
 def _may_have(engine: Engine, live: Live, trie: Trie, joined: int) -> bool:

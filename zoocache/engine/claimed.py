@@ -42,23 +42,67 @@ def obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> S
     high, low = hash_words(call.digest)
     for _ in range(TRIES):
         trie = engine.trie
-        host = trie.segment.claims
-        expected = host.quiet_since(high, low)
+        expected = trie.segment.claims.quiet_since(high, low)
         found = yield from load(engine, call)
         if found is not None:
             return found
-        claim, leading = yield from _claim(engine, trie, high, low)
-        if claim is None:
-            break
-        if not leading:
-            if host.is_mine(claim) and not host.needs_heir(claim, clock.up_ms(), _overdue_ms(engine)):
-                # Who is asked for it here already was given up, or is interrupted below this very frame, perhaps with
-                # the lease of other hosts in its hand: to wait for either might be to wait for oneself.
-                return (yield from compute_and_save(engine, call, flight, inside))
-            leading = yield from _follow_on_host(engine, trie, claim, flight)
-        if leading:
-            return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
+        mine = Mine(trie.segment.claims, high, low)
+        try:  # twice: a signal handler may raise anywhere, and a claim that nobody ends is waited for until overdue
+            try:
+                found = yield from _once(engine, call, flight, inside, trie, mine, expected)
+            finally:
+                mine.end()
+        finally:
+            mine.end()
+        if found is not None:
+            return found
     return (yield from _bring(engine, call, flight, inside, None, look=False))
+
+
+class Mine:
+    """What one attempt may have to end: the claim that it leads, or was about to lead when it was interrupted.
+
+    Args:
+        host: the claims.
+        high, low: the digest.
+    """
+
+    __slots__ = ("_high", "_host", "_low", "_ticket", "claim", "is_known")
+
+    def __init__(self, host: Claims, high: int, low: int) -> None:
+        self._host, self._high, self._low = host, high, low
+        self._ticket = host.tickets()
+        self.claim: Claim | None = None
+        self.is_known = False
+
+    def end(self) -> None:
+        """End it, if it is still under way and this process leads it."""
+        claim = self.claim
+        if not self.is_known:
+            running = self._host.find(self._high, self._low)
+            claim = running if running is not None and running.ticket > self._ticket else None
+        if claim is not None:
+            self._host.end(claim)
+
+
+def _once(
+    engine: Engine, call: Call, flight: Flight, inside: Fill | None, trie: Trie, mine: Mine, expected: int
+) -> Steps[Result | None]:  # fmt: skip
+    """Lead the flight on this host, or follow it. None: look again, it is over, or the segment is another."""
+    host = trie.segment.claims
+    claim, leading = yield from _claim(engine, trie, *hash_words(call.digest))
+    if claim is None:
+        mine.is_known = True
+        return None if engine.trie is not trie else (yield from _bring(engine, call, flight, inside, None, look=False))
+    if not leading and host.is_mine(claim) and not host.needs_heir(claim, clock.up_ms(), _overdue_ms(engine)):
+        # Who is asked for it here already was given up, or is interrupted below this very frame, perhaps with the lease
+        # of other hosts in its hand: to wait for either might be to wait for oneself.
+        mine.is_known = True
+        return (yield from compute_and_save(engine, call, flight, inside))
+    mine.claim, mine.is_known = claim, True
+    if leading or (yield from _follow_on_host(engine, trie, claim, flight)):
+        return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
+    return None
 
 
 def _claim(engine: Engine, trie: Trie, high: int, low: int) -> Steps[tuple[Claim | None, bool]]:
@@ -116,16 +160,12 @@ def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) ->
 def _lead_on_host(
     engine: Engine, call: Call, flight: Flight, inside: Fill | None, host: Claims, claim: Claim, *, look: bool
 ) -> Steps[Result]:
+    """Whoever asked for this ends the claim, whatever came of it."""
     try:
-        found = yield from _bring(engine, call, flight, inside, claim, look=look)
+        return (yield from _bring(engine, call, flight, inside, claim, look=look))
     except Exception as error:
         host.fail(claim, told(error), clock.up_ms())
         raise
-    except BaseException:
-        host.end(claim)
-        raise
-    host.end(claim)
-    return found
 
 
 def _bring(

@@ -79,6 +79,7 @@ def compute(
     spec.counters.fills += 1
     if begun is None:
         begun = keeping.begin_here(engine) if engine.far is None else (yield from keeping.begin(engine))
+    flight.is_stamped = begun.stamp is not None
     fill = Fill(call.key, inside, flight)
     flight.tags = fill.tags
     outer = fills.inside()

@@ -31,7 +31,7 @@ from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
 from zoocache.log import log
 from zoocache.shm.segment import Orphaned, attach
-from zoocache.storage import FOREVER, FarStore, Life, Store
+from zoocache.storage import FOREVER, FarStore, Life, NearStore, Store
 from zoocache.trie import Trie
 
 T = TypeVar("T")
@@ -55,13 +55,13 @@ class Outside(NamedTuple):
     """What an engine has beside its host's segment.
 
     Attributes:
-        store: None in memory.
-        far: the same store if to ask it means to wait for another machine, else None.
+        near: a store on this host.
+        far: one of which to ask it means to wait for another machine. Neither: entries lie in memory.
         hosts: what crosses to other hosts; None: nothing does.
         ensure_listener: sees that the host of a segment has a listener; whether it has.
     """
 
-    store: Store | None = None
+    near: NearStore | None = None
     far: FarStore | None = None
     hosts: Hosts | None = None
     ensure_listener: Callable[[Trie], bool] = lambda _trie: False
@@ -73,7 +73,8 @@ class Engine:
     Attributes:
         settings: as configured.
         trie: of the present segment; replaced, under `_reattaching`, when the segment is found orphaned.
-        store, far, hosts: see Outside.
+        near, far, hosts: see Outside.
+        store: one of the two, or None.
         holds_lives: whether invalidations of other hosts reach the live objects, or there are none.
         lives, flights, touches: of this process.
         report: tells hits, misses and fills of this process.
@@ -83,7 +84,8 @@ class Engine:
 
     def __init__(self, settings: Settings, outside: Outside) -> None:
         self.settings = settings
-        self.store, self.far, self.hosts, ensure = outside
+        self.near, self.far, self.hosts, ensure = outside
+        self.store: Store | None = self.far or self.near
         self.holds_lives = self.far is None or settings.bus_url is not None
         self.trie = self._attached()
         if self.far is not None and self.hosts is not None:
@@ -327,8 +329,8 @@ class Engine:
 
     def end_soon(self) -> None:
         """The process is ending, and nobody will close this one: a store on this host is closed after each write."""
-        if self.store is not None and self.far is None:
-            self.store.close()
+        if self.near is not None:
+            self.near.close()
 
     def close(self) -> None:
         """Write out what is pending and let go."""

@@ -106,7 +106,7 @@ class Follow:
             return self._flight.kind is not None
         bell = threading.Lock()
         bell.acquire()
-        if not self._flights.wait(self._flight, bell.release, self._inside):
+        if not self._flights.wait(self._flight, lambda: _let_go(bell), self._inside):
             return True
         try:
             return bell.acquire(timeout=min(self._patience_s, threading.TIMEOUT_MAX))
@@ -126,6 +126,11 @@ class Follow:
         finally:
             self._flights.stop_waiting(self._flight, self._inside)
         return bool(done)
+
+
+def _let_go(bell: threading.Lock) -> None:
+    with contextlib.suppress(RuntimeError):  # it was rung already
+        bell.release()
 
 
 def _ring(loop: asyncio.AbstractEventLoop, bell: asyncio.Future[None]) -> None:

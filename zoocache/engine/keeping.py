@@ -21,7 +21,7 @@ from zoocache.errors import Busy, StorageError, UnkeepableResult
 from zoocache.flight import Flight
 from zoocache.log import log
 from zoocache.shm import points
-from zoocache.storage import FOREVER, Life, Loaded, Stamp
+from zoocache.storage import FOREVER, Life, Loaded, NearStore, Stamp
 from zoocache.trie import Trie
 
 if TYPE_CHECKING:
@@ -110,20 +110,31 @@ def save(engine: Engine, live: Live, stamp: Stamp | None, *, anew: bool = False,
         Busy: another process is writing and did not stop in time.
         StorageError: it could not be written. StorageIsFull: it can never fit.
     """
-    store, payload = engine.store, live.payload
-    if store is None or payload is None or stamp is None or not engine.takes_from_store():
+    payload = live.payload
+    if payload is None or stamp is None or not engine.takes_from_store():
         return
     body = envelope.pack(live.key, live.tags, payload)
     what = (live.digest, deps.paths_of(live.tags), stamp, body, live.life, clock.now())
-    if engine.far is None:
-        yield from patiently(lambda: store.save(*what, anew=anew, computed=computed))
-    elif anew and engine.hosts is not None:
+    if engine.near is not None:
+        yield from _save_near(engine.near, what, anew, computed)
+    elif engine.far is not None and anew and engine.hosts is not None:
         yield from mutations.set_anew(engine, engine.far, engine.hosts, what, computed)
-    else:
+    elif engine.far is not None:
         yield Ask(engine.far, "save", *what, anew=anew, computed=computed)
     if points.ARMED:
         points.reach("engine.stored")
     yield from engine.tell_touches()
+
+
+def _save_near(near: NearStore, what: Any, anew: bool, computed: bool) -> Steps[None]:
+    """In two steps if the key is set anew, each repeated for itself where it finds a lock taken: the first would find
+    that somebody has overtaken the key, which was itself."""
+    if not anew:
+        yield from patiently(lambda: near.save(*what))
+        return
+    key_n = yield from patiently(lambda: near.set_anew(*what, computed=computed))
+    if key_n:
+        yield from patiently(lambda: near.save(*what, key_n=key_n))
 
 
 def hold(
@@ -249,14 +260,14 @@ def put(engine: Engine, live: Live, stamp: Stamp | None, flight: Flight | None =
             it was given by the caller, and of two that set a key the later one stands.
 
     Raises:
-        Busy, StorageError, StorageIsFull: what was there stays.
+        Busy, StorageError, StorageIsFull: what was there stays, or is overtaken and nothing has come in its place.
     """
     computed = flight is not None
     if live.payload is not None:
         if stamp is None or not engine.takes_from_store():
             yield from _refuse_to_set(engine, live.key)
         yield from save(engine, live, stamp, anew=True, computed=computed)
-        yield from patiently(lambda: _overtake_key(engine, live, computed))
+        yield from patiently(lambda: _overtake_key(engine, live))
     is_kept = engine.flights.overtake(live.key, flight)
     engine.lives.forget(live.key)
     if is_kept:
@@ -278,14 +289,14 @@ def _refuse_to_set(engine: Engine, key: str) -> Steps[None]:
     raise StorageError(f"{key} was not set in {engine.store_name}: it did not answer at first; try again")
 
 
-def _overtake_key(engine: Engine, live: Live, computed: bool) -> None:
+def _overtake_key(engine: Engine, live: Live) -> None:
     """Make all live objects of a key stale, except this one if it is held afterwards.
 
-    If nothing had overtaken it between its fill and the key's number `new`, it may count as filled at `new`. The last
-    of its paths is the key's own.
+    If nothing had overtaken it between its fill and the key's number `new`, it may count as filled at `new`. Of its
+    paths the last is the key's own: if that was overtaken, another has set it meanwhile, and which of the two came
+    second in the store is for the next load to see.
     """
-    paths = live.paths if computed else live.paths[:-1]
-    trie, new, is_fresh = mutations.overtake_key(engine, live.digest, paths, live.since)
+    trie, new, is_fresh = mutations.overtake_key(engine, live.digest, live.paths, live.since)
     if is_fresh and trie is live.trie:
         live.since = new
 

@@ -201,6 +201,10 @@ class Claims:
         ticket = self._words[H_TICKETS] + 1
         return 0 if self.find(high, low) else ticket
 
+    def tickets(self) -> int:
+        """Below every ticket that is given from here on."""
+        return self._words[H_TICKETS]
+
     def state(self, claim: Claim) -> int:
         """RUNNING, FAILED, or FREE once the flight is over (or its place has gone to another)."""
         words = self._words

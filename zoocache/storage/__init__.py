@@ -183,6 +183,29 @@ class Store(Protocol):
         """Write out what is pending and let go; the next call opens again."""
 
 
+class NearStore(Store, Protocol):
+    """A store on this host. To set a key anew takes two writes there, between which another may have the lock."""
+
+    def set_anew(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
+        *, computed: bool = False,
+    ) -> int:  # fmt: skip
+        """The first half of `save` with `anew`: overtake the key.
+
+        Returns:
+            The key's number, for `save`; 0: nothing is to be kept.
+
+        Raises:
+            StorageIsFull: as `save`; nothing was overtaken.
+        """
+
+    def save(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
+        *, anew: bool = False, computed: bool = False, key_n: int = 0,
+    ) -> bool:  # fmt: skip
+        """As `Store.save`; `key_n`, of `set_anew`: the second half of it."""
+
+
 class FarStore(Store, Protocol):
     """A store on another machine, which several hosts share: to ask it means to wait.
 

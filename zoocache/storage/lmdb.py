@@ -142,32 +142,46 @@ class LmdbStore:
 
     def save(
         self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, life: Life, now: Now,
-        *, anew: bool = False, computed: bool = False,
+        *, anew: bool = False, computed: bool = False, key_n: int = 0,
     ) -> bool:  # fmt: skip
-        """See `Store.save`. Anew, the key is overtaken before the entry is written: killed in between, neither the old
-        entry nor the new one is there."""
+        """See `NearStore.save`. Anew, the key is overtaken before the entry is written: killed in between, neither the
+        old entry nor the new one is there."""
+        if anew:
+            key_n = self.set_anew(digest, paths, stamp, body, life, now, computed=computed)
+            return bool(key_n) and self.save(digest, paths, stamp, body, life, now, key_n=key_n)
         access = self._access
         attached = access.last_here()
-        size = entry_size(paths, body)
-        if size > attached.entries.size // LARGEST:
-            raise self._too_large(attached, len(body), size)
+        size = self._size(attached, paths, body)
         if stamp.epoch != attached.epoch:
             return False
-        n = key_n = stamp.n
-        if anew:
-            key_n = access.write_numbers(locked.set_anew, digest, paths, n, now, computed) or 0
-            if not key_n:
-                return False
+        n = stamp.n
 
         def put(txn: Any, sight: Sight) -> bool:
             kept = sight.epoch == stamp.epoch and lmdb_entries.save(
-                txn, sight, digest, paths, n, key_n, body, life, now
+                txn, sight, digest, paths, n, key_n or n, body, life, now
             )
             if kept:
                 self._tend(txn, sight, attached.entries, digest, size, life, now)
             return kept
 
         return bool(access.write_entries(now, put))
+
+    def set_anew(
+        self, digest: bytes, paths: Sequence[bytes], stamp: Stamp, body: bytes, _life: Life, now: Now,
+        *, computed: bool = False,
+    ) -> int:  # fmt: skip
+        """See `NearStore.set_anew`."""
+        attached = self._access.last_here()
+        self._size(attached, paths, body)
+        if stamp.epoch != attached.epoch:
+            return 0
+        return self._access.write_numbers(locked.set_anew, digest, paths, stamp.n, now, computed) or 0
+
+    def _size(self, attached: Attached, paths: Sequence[bytes], body: bytes) -> int:
+        size = entry_size(paths, body)
+        if size > attached.entries.size // LARGEST:
+            raise self._too_large(attached, len(body), size)
+        return size
 
     def _tend(
         self, txn: Any, sight: Sight, table: Table, saved: bytes, size: int, life: Life, now: Now
