@@ -1,12 +1,20 @@
-"""Modules that are loaded when they are first needed, and forks, which wait until that is over.
+"""What must be whole when the process forks: a module that is just being loaded, and what is just being opened.
 
     with whole:
         from zoocache.storage.lmdb import LmdbStore
 
 A fork while another thread is in the middle of an import leaves the child with a module that is half made, whose lock
-belongs to a thread that is not there: whoever wants that module in the child hangs, or gets an ImportError. So whoever
-imports inside a function holds `whole`, and a fork takes it first. Rejected: to import everything at the top, which
-would cost each process what few of them need.
+belongs to a thread that is not there: whoever wants that module in the child hangs, or gets an ImportError. And a fork
+while another thread opens a segment or LMDB leaves the child with descriptors that nobody there knows of: they carry
+the parent's locks, which outlive the parent then, so that it does not count as dead. So whoever imports inside a
+function, or opens what a child has to let go of, holds `whole`, and a fork takes it first. Rejected: to import
+everything at the top, which would cost each process what few of them need.
+
+What guards what: `_lock` is held by who imports or opens, and by who forks; it may be taken again by the thread that
+has it, as a signal handler does; who opens takes it after the locks of his own (runtime.py, engine/core.py), and none
+of those inside it. A fork waits for FORK_S at most: a disk that stands still, or a stopped process that is building,
+must not keep this one from forking for ever. A child of such a fork gets a new lock, and the trouble that all others
+have.
 
 Who has no descriptor left cannot read a module; that is said as this library says things.
 
@@ -24,7 +32,7 @@ import threading
 from zoocache.errors import StorageError
 
 FORK_S = 5.0
-"""How long a fork waits for an import."""
+"""How long a fork waits for another thread."""
 
 
 class Whole:

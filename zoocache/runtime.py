@@ -15,6 +15,7 @@ from zoocache.config import Settings, settings_from
 from zoocache.engine.core import Engine
 from zoocache.engine.spec import Spec
 from zoocache.errors import AlreadyConfigured
+from zoocache.imports import whole
 from zoocache.log import log, ready
 from zoocache.outside import check, outside
 
@@ -93,16 +94,22 @@ def _start() -> Engine:
         if _state.engine is None:
             ready()
             _hook()
-            started = Engine(settings(), outside(settings()))
-            started.report = _totals
-            if _state.is_over:
-                started.end_soon()
-            quicker = running()  # a signal handler that interrupted this
-            if quicker is not None:
-                started.close()
-                return quicker
-            _state.engine = started
+            with whole:  # a child must find what was opened, to let go of it
+                return _started()
         return _state.engine
+
+
+def _started() -> Engine:
+    started = Engine(settings(), outside(settings()))
+    started.report = _totals
+    if _state.is_over:
+        started.end_soon()
+    quicker = running()  # a signal handler that interrupted this
+    if quicker is not None:
+        started.close()
+        return quicker
+    _state.engine = started
+    return started
 
 
 def _hook() -> None:

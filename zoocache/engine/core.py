@@ -29,6 +29,7 @@ from zoocache.engine.touches import Touches
 from zoocache.engine.watch import Watch
 from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
+from zoocache.imports import whole
 from zoocache.log import log
 from zoocache.shm.segment import Orphaned, attach
 from zoocache.storage import FOREVER, FarStore, Life, NearStore, Store
@@ -136,7 +137,7 @@ class Engine:
 
     def reattach(self, orphan: Trie) -> None:
         """Let go of an orphaned segment. What was live under it is dead: its words say so to every reader."""
-        with self._reattaching:
+        with self._reattaching, whole:
             if self.trie is not orphan:
                 return
             log.warning("zoocache: segment %s was removed under this process; attaching anew", orphan.segment.name)
