@@ -1,30 +1,23 @@
-"""Modules that are loaded by need, and what is opened, in a process that forks meanwhile."""
+"""Modules that are loaded by need, in a process that forks meanwhile."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import zoocache
 from tests.children import DEADLINE_S
 from tests.crowd import Runner, until
 from tests.forks import Forks
 from tests.structure.source import SOURCES, Source
-from zoocache import imports, runtime
-from zoocache.imports import Whole, whole
-from zoocache.shm import identity
-from zoocache.shm.object import CURRENT_S
-from zoocache.storage.lmdb_table import Table
-from zoocache.trie import Trie
+from zoocache import imports
+from zoocache.imports import whole
 
 SLOW = """
 import threading
@@ -117,63 +110,6 @@ def load_again() -> bool:
         return True
 
 
-# What is opened.
-
-
-def in_the_middle_of(
-    owner: object, name: str, monkeypatch: pytest.MonkeyPatch
-) -> tuple[threading.Event, threading.Event]:  # fmt: skip
-    """Has the first thread that calls a function say so, and wait."""
-    come, go, inner = threading.Event(), threading.Event(), getattr(owner, name)
-
-    def slow(*args: object, **kwargs: object) -> object:
-        if not come.is_set():
-            come.set()
-            assert go.wait(DEADLINE_S)
-        return inner(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, slow)
-    return come, go
-
-
-def opened() -> list[str]:
-    """What this process has open that carries locks: segments, and lock files of LMDB stores."""
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the listing's own
-            found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return sorted(name for name in found if name.startswith("/dev/shm/zoocache") or name.endswith("zoocache.lock"))
-
-
-@pytest.mark.parametrize("what", ["the segment", "the next segment", "LMDB"])
-def test_a_fork_waits_for_what_is_being_opened(
-    what: str, tmp_path: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A child that is forked while another thread opens something can use the cache, and has no more open than one that
-    is forked when nothing happens: what it inherited of the locks it has let go of."""
-    monkeypatch.setattr(imports, "FORK_S", DEADLINE_S)
-    zoocache.configure(storage_url=f"lmdb://{tmp_path}/cache")
-    if what == "the next segment":
-        zoocache.invalidate("a")
-        Path(identity.segment_file(runtime.engine().trie.segment.name)).unlink()
-        time.sleep(CURRENT_S)  # what was current so lately counts as current
-    come, go = in_the_middle_of(Table if what == "LMDB" else Trie, "__init__", monkeypatch)
-    opener = Runner(zoocache.invalidate, "a")
-    assert come.wait(DEADLINE_S)
-    timer = threading.Timer(0.2, go.set)
-    timer.start()
-
-    def use(name: str) -> None:
-        zoocache.invalidate("b")
-        (tmp_path / name).write_text("\n".join(opened()))
-
-    assert 0 == forks.fork(use, "amid").wait()
-    opener.result()
-    timer.join()
-    assert 0 == forks.fork(use, "quiet").wait()
-    assert (tmp_path / "quiet").read_text() == (tmp_path / "amid").read_text()
-
-
 # Who has to hold it.
 
 FREE = ("zoocache/cli/", "zoocache/demo/", "zoocache/listener/detached.py", "zoocache/_zoocache.py")
@@ -199,8 +135,3 @@ def test_whoever_imports_by_need_keeps_forks_away() -> None:
     """Each import inside a function stands under `whole`, or says that the module is there already."""
     found = [each for source in SOURCES if not source.name.startswith(FREE) for each in unguarded(source)]
     assert [] == found
-
-
-def test_there_is_one() -> None:
-    """The fork hooks are those of the one that everybody holds."""
-    assert isinstance(whole, Whole)

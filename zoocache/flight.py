@@ -18,6 +18,7 @@ from zoocache.errors import RecursiveFill
 VALUE: Literal["value"] = "value"
 ERROR: Literal["error"] = "error"
 ABANDONED: Literal["abandoned"] = "abandoned"
+LOADED = object()
 Kind = Literal["value", "error", "abandoned"]
 
 
@@ -31,11 +32,12 @@ class Flight:
         overtaken: the key was set anew meanwhile: what comes of this is not kept.
         tags: what the computation depends on, as far as it came: for those who get its exception.
         doubtful: it depends on something else that nobody here knows the tags of: what comes of it is not kept.
-        is_stamped: a store has said when the computation began, and judges what comes of it.
+        stamp: what a store said before the computation began, if there is one that judges what comes of it; LOADED if
+            that came from there.
         wakers: who waits; each leaves when it has been called. After the end nobody comes any more.
     """
 
-    __slots__ = ("doubtful", "is_stamped", "key", "kind", "overtaken", "payload", "tags", "thread", "waits_for",
+    __slots__ = ("doubtful", "key", "kind", "overtaken", "payload", "stamp", "tags", "thread", "waits_for",
                  "wakers")  # fmt: skip
 
     def __init__(self, key: str) -> None:
@@ -45,7 +47,8 @@ class Flight:
         self.payload: Any = None
         self.overtaken = False
         self.tags: Iterable[str] = ()
-        self.doubtful = self.is_stamped = False
+        self.doubtful = False
+        self.stamp: object = None
         self.wakers: list[Callable[[], object]] = []
         self.waits_for: list[Flight] | None = None  # what this one's function waits for; twice if two of its tasks do
 
@@ -89,7 +92,7 @@ class Flights:
 
         Args:
             flight: of somebody else.
-            waker: called once or twice, by the leader's thread; must not block, nor raise.
+            waker: called once or twice, by the leader's thread; must not block. If it raises twice, the leader is told.
             waiting: the flights whose functions wait with the caller.
 
         Returns:
@@ -163,8 +166,11 @@ def _wake(wakers: list[Callable[[], object]]) -> None:
     while wakers:
         try:
             wakers[0]()
-        except Exception as error:  # noqa: BLE001  # it is raised when all are awake
-            trouble = error
+        except Exception:  # noqa: BLE001  # a signal handler's perhaps, before the waker did anything
+            try:
+                wakers[0]()
+            except Exception as error:  # noqa: BLE001  # it is raised when all are awake
+                trouble = error
         del wakers[:1]
     if trouble is not None:
         raise trouble

@@ -6,6 +6,7 @@ Nothing is started at import: no thread, no object, no handler.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import threading
 import weakref
@@ -14,8 +15,8 @@ from typing import Any
 from zoocache.config import Settings, settings_from
 from zoocache.engine.core import Engine
 from zoocache.engine.spec import Spec
-from zoocache.errors import AlreadyConfigured
-from zoocache.imports import whole
+from zoocache.errors import AlreadyConfigured, StorageError, ZooCacheError
+from zoocache.forks import undivided, watch
 from zoocache.log import log, ready
 from zoocache.outside import check, outside
 
@@ -90,13 +91,22 @@ def running() -> Engine | None:
 
 
 def _start() -> Engine:
-    with _state.lock:
-        if _state.engine is None:
+    try:
+        with _state.lock:
+            if _state.engine is not None:
+                return _state.engine
             ready()
             _hook()
-            with whole:  # a child must find what was opened, to let go of it
+            with undivided():
                 return _started()
-        return _state.engine
+    except OSError as error:
+        if isinstance(error, ZooCacheError) or error.errno not in {errno.EMFILE, errno.ENFILE}:
+            raise
+        raise StorageError(
+            error.errno,
+            f"zoocache cannot load a part of itself ({os.strerror(error.errno)}): close some descriptors, or raise the "
+            "limit (ulimit -n, fs.file-max), and call again",
+        ) from error
 
 
 def _started() -> Engine:
@@ -115,6 +125,7 @@ def _started() -> Engine:
 def _hook() -> None:
     if not _state.hooked:
         _state.hooked = True
+        watch()
         os.register_at_fork(after_in_child=_after_fork)
         atexit.register(_end)
 

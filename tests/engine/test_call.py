@@ -28,15 +28,20 @@ from zoocache.trie import hash_words
 
 HAMMER = """
     import random, signal, sys, zoocache
-    from zoocache import runtime
+    from decimal import Decimal
+    from zoocache import forks, runtime
+    from zoocache.imports import whole
     from zoocache._zoocache import Core
     from zoocache.engine import fill
 
     class Interrupt(BaseException):
         pass
 
+    class Late(Exception):
+        pass
+
     def interrupt(*_):
-        raise Interrupt
+        raise chance.choice((Interrupt, Late))
 
     @zoocache.cacheable(deps="a")
     def inner(n):
@@ -44,7 +49,7 @@ HAMMER = """
 
     @zoocache.cacheable
     def get(n):
-        return inner(n) if n % 2 else n
+        return [Decimal(inner(n) if n % 2 else n)]
 
     zoocache.configure(storage_url=sys.argv[1])
     get(-1)
@@ -57,14 +62,15 @@ HAMMER = """
                 get(n)
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        except Interrupt:
+        except (Interrupt, Late):
             interrupted += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert not engine.flights._flights, "a flight without a leader"
         assert not engine.trie.segment.claims.running(), "a claim that nobody leads"
         assert not fill.ACTIVE and fill.inside() is None, "a fill that nobody computes"
         assert not engine.flights._mutex._is_owned() and not engine.lives._mutex._is_owned(), "a lock without a holder"
-    print(interrupted, Core().check(), get(-1), get(5))
+        assert not whole._is_owned() and not forks._opening, "forks would wait for nobody"
+    print(interrupted, Core().check(), get(-1)[0], get(5)[0])
 """
 
 

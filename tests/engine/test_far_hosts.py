@@ -24,10 +24,11 @@ from tests.servers import Server, Servers
 from zoocache import cacheable, configure, keys
 from zoocache.engine import mutations
 from zoocache.engine.watch import SERVED_S, WATCH_S
-from zoocache.errors import NotSent
+from zoocache.errors import NotSent, StorageError
 from zoocache.server.names import names_of
 from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_PID
 from zoocache.shm.segment import attach_to_existing
+from zoocache.storage.redis import RedisStore
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +123,65 @@ def test_a_follower_without_a_bus(children: Children, redis_url: str) -> None:
     assert "old" == leader.result()
     assert ["new"] * 3 == [each.result() for each in herd]
     assert 2 == look.info().fills
+
+
+def test_a_follower_of_one_that_only_loads(
+    children: Children, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """The same where the leader has its value from the server: its answer may be older than the other host's word."""
+    configure(storage_url=redis_url, host_id="one")
+    truth, loaded, go_on, load = ["old"], threading.Event(), threading.Event(), RedisStore.load
+
+    @cacheable(deps="truth")
+    def look() -> str:
+        return truth[0]
+
+    def slow(*args: Any) -> Any:
+        answer = load(*args)
+        if not loaded.is_set():
+            loaded.set()
+            assert go_on.wait(DEADLINE_S)
+        return answer
+
+    assert "old" == look()
+    bob = _start(children, "two", redis_url, "")
+    monkeypatch.setattr(RedisStore, "load", slow)
+    leader = Runner(look)
+    assert loaded.wait(DEADLINE_S)
+    truth[0] = "new"
+    bob.call("zoocache.invalidate", "truth", wait=True)
+    herd = [Runner(look) for _ in range(3)]
+    until(lambda: followers() == 3)
+    go_on.set()
+    assert "old" == leader.result()
+    assert ["new"] * 3 == [each.result() for each in herd]
+
+
+def test_followers_where_nothing_can_be_kept(
+    children: Children, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Where the server takes nothing more (it is full, and evicts nothing), who waits is content with what there is."""
+    configure(storage_url=redis_url, host_id="one")
+    inside, go_on = threading.Event(), threading.Event()
+
+    def full(*_args: object, **_options: object) -> bool:
+        raise StorageError("OOM command not allowed")
+
+    @cacheable(deps="truth")
+    def look() -> int:
+        inside.set()
+        assert go_on.wait(DEADLINE_S)
+        return 1
+
+    monkeypatch.setattr(RedisStore, "save", full)
+    bob, leader = _start(children, "two", redis_url, ""), Runner(look)
+    assert inside.wait(DEADLINE_S)
+    bob.call("zoocache.invalidate", "something:else", wait=True)
+    herd = [Runner(look) for _ in range(12)]
+    until(lambda: followers() == 12)
+    go_on.set()
+    assert [1] * 13 == [each.result() for each in (leader, *herd)]
+    assert 1 == look.info().fills
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])

@@ -11,7 +11,7 @@ from tests.structure.source import PACKAGE, SOURCES, Source
 
 FLOORS: tuple[set[str], ...] = (
     {
-        "_version", "imports", "errors", "config", "digests", "deps", "log",
+        "_version", "imports", "forks", "errors", "config", "digests", "deps", "log",
         "names", "anatomy", "typetable", "keys", "identity", "signature",  # what a call is called
         "codec", "entry",  # what a value looks like outside
     },

@@ -79,6 +79,8 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
     waiting = tuple(fill.flight for fill in fills.chain(inside))
     for _ in range(TRIES):
         trie = engine.trie
+        is_told = _is_told(engine, trie)
+        stamp = None if is_told else (yield from engine.ask("stamp"))
         joined = trie.seq()
         flight = engine.flights.join(own)
         if flight is own:
@@ -88,7 +90,7 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
         elif flight.kind == ERROR:
             fills.note(flight.tags, doubtful=flight.doubtful)
             raise flight.payload
-        elif flight.kind == BROUGHT and not _is_judged_here(engine, trie, flight):
+        elif flight.kind == BROUGHT and not is_told and flight.stamp not in {None, stamp}:
             found = yield from computing.load(engine, call)
             if found is not None:
                 return (found[1],)
@@ -104,10 +106,12 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
     return None
 
 
-def _is_judged_here(engine: Engine, trie: Trie, flight: Flight) -> bool:
-    """Whether this process knows all that may have overtaken what a flight brought. If not, the store is asked for it;
-    but where that did not answer the leader either, whoever waited is content with what there is."""
-    return not flight.is_stamped or (engine.holds_lives and trie.segment.shared)
+def _is_told(engine: Engine, trie: Trie) -> bool:
+    """Whether the segment knows all that may overtake a flight. If not, a follower asks the store for its stamp before
+    it joins: nothing came between the beginning of the fill and the joining if that is the fill's own. Otherwise the
+    store is asked for what was brought. One that did not answer the leader has no say: who waited has what there is.
+    """
+    return engine.store is None or (engine.holds_lives and trie.segment.shared)
 
 
 def _may_have(engine: Engine, live: Live, trie: Trie, joined: int) -> bool:

@@ -43,7 +43,7 @@ def obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> S
     for _ in range(TRIES):
         trie = engine.trie
         expected = trie.segment.claims.quiet_since(high, low)
-        found = yield from load(engine, call)
+        found = yield from load(engine, call, flight)
         if found is not None:
             return found
         mine = Mine(trie.segment.claims, high, low)
@@ -99,8 +99,8 @@ def _once(
         # of other hosts in its hand: to wait for either might be to wait for oneself.
         mine.is_known = True
         return (yield from compute_and_save(engine, call, flight, inside))
-    mine.claim, mine.is_known = claim, True
-    if leading or (yield from _follow_on_host(engine, trie, claim, flight)):
+    mine.claim, mine.is_known = (claim if leading else None), True
+    if leading or (yield from _follow_on_host(engine, trie, claim, flight, mine)):
         return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
     return None
 
@@ -134,7 +134,7 @@ def _overdue_ms(engine: Engine) -> int:
     return round(engine.settings.flight_timeout * 1000)
 
 
-def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) -> Steps[bool]:
+def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight, mine: Mine) -> Steps[bool]:
     """Wait for the leader in another process; whether this one has become the leader in its place.
 
     Who finds the segment an orphan waits no more: the leader may have left it, and nobody ends a flight there.
@@ -147,10 +147,11 @@ def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight) ->
         now_s = time.monotonic()
         if now_s - probed_s >= PROBE_S:
             probed_s = now_s
-            if host.needs_heir(claim, clock.up_ms(), overdue_ms) and (
-                yield from _under_lock(engine, trie, False, host.inherit, claim, clock.up_ms(), overdue_ms)
-            ):
-                return True
+            if host.needs_heir(claim, clock.up_ms(), overdue_ms):
+                mine.claim = claim  # before it is, in case that this is interrupted
+                if (yield from _under_lock(engine, trie, False, host.inherit, claim, clock.up_ms(), overdue_ms)):
+                    return True
+                mine.claim = None
         yield Pause(min(LONGEST_PAUSE_S, max(0.0002, (now_s - start_s) / 8)))
     if state == claims.FAILED:
         raise_failure(host.failure(claim), flight)
@@ -174,5 +175,5 @@ def _bring(
     """Compute, or have what others computed meanwhile: to look is worth while if they may have, or are elsewhere."""
     if engine.far is not None:
         return (yield from leased.bring(engine, call, flight, inside, claim))
-    found = (yield from load(engine, call)) if look else None
+    found = (yield from load(engine, call, flight)) if look else None
     return found if found is not None else (yield from compute_and_save(engine, call, flight, inside))

@@ -19,18 +19,20 @@ from zoocache.engine.keeping import Begun
 from zoocache.engine.live import Live
 from zoocache.engine.spec import Call, Spec
 from zoocache.errors import Busy, DepsFailed, FillFailed, StorageError, ZooCacheError
-from zoocache.flight import Flight
+from zoocache.flight import LOADED, Flight
 from zoocache.shm import points
 from zoocache.storage import Stamp
 
 Result = tuple[Live, Any]
 
 
-def load(engine: Engine, call: Call) -> Steps[Result | None]:
-    """What the store has for a call."""
+def load(engine: Engine, call: Call, flight: Flight | None = None) -> Steps[Result | None]:
+    """What the store has for a call, and for a flight of it."""
     found = yield from keeping.load(engine, call.key, call.digest, share=call.spec.share)
     if found is not None:
         call.spec.counters.hits += 1
+        if flight is not None:
+            flight.stamp = LOADED
     return found
 
 
@@ -45,12 +47,12 @@ def compute_and_save(
     """
     live, value, stamp = yield from compute(engine, call, flight, inside, begun)
     if flight.is_kept:
-        yield from _save(engine, live, stamp)
+        yield from _save(engine, live, stamp, flight)
         keeping.hold_new(engine, live, flight)
     return live, value
 
 
-def _save(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
+def _save(engine: Engine, live: Live, stamp: Stamp | None, flight: Flight) -> Steps[None]:
     """Keep a value in the store, or go on without it: the caller has computed, and must not suffer for the cache.
 
     Raises:
@@ -59,6 +61,7 @@ def _save(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
     try:
         yield from keeping.save(engine, live, stamp)
     except (StorageError, Busy) as error:
+        flight.stamp = None  # who waits finds nothing there
         engine.warn(error)
 
 
@@ -79,7 +82,7 @@ def compute(
     spec.counters.fills += 1
     if begun is None:
         begun = keeping.begin_here(engine) if engine.far is None else (yield from keeping.begin(engine))
-    flight.is_stamped = begun.stamp is not None
+    flight.stamp = begun.stamp
     fill = Fill(call.key, inside, flight)
     flight.tags = fill.tags
     outer = fills.inside()

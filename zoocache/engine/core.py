@@ -29,7 +29,7 @@ from zoocache.engine.touches import Touches
 from zoocache.engine.watch import Watch
 from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
-from zoocache.imports import whole
+from zoocache.forks import undivided
 from zoocache.log import log
 from zoocache.shm.segment import Orphaned, attach
 from zoocache.storage import FOREVER, FarStore, Life, NearStore, Store
@@ -137,11 +137,12 @@ class Engine:
 
     def reattach(self, orphan: Trie) -> None:
         """Let go of an orphaned segment. What was live under it is dead: its words say so to every reader."""
-        with self._reattaching, whole:
+        with self._reattaching:
             if self.trie is not orphan:
                 return
             log.warning("zoocache: segment %s was removed under this process; attaching anew", orphan.segment.name)
-            self.trie = self._attached()
+            with undivided():
+                self.trie = self._attached()
             self.lives.clear()
             orphan.segment.leave()
 

@@ -260,7 +260,8 @@ def put(engine: Engine, live: Live, stamp: Stamp | None, flight: Flight | None =
             it was given by the caller, and of two that set a key the later one stands.
 
     Raises:
-        Busy, StorageError, StorageIsFull: what was there stays, or is overtaken and nothing has come in its place.
+        Busy, StorageError, StorageIsFull: what was there stays, or is overtaken and nothing has come in its place; or
+            it is set, and live objects of other processes were not told.
     """
     computed = flight is not None
     if live.payload is not None:

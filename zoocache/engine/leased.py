@@ -21,7 +21,7 @@ from zoocache.engine.effects import Pause, Steps
 from zoocache.engine.fill import Fill
 from zoocache.engine.keeping import Begun
 from zoocache.engine.spec import Call
-from zoocache.flight import Flight
+from zoocache.flight import LOADED, Flight
 from zoocache.shm.claims import Claim
 from zoocache.storage import Failed, Leads, Loaded
 from zoocache.trie import Trie
@@ -63,6 +63,7 @@ def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim
             if found is None:
                 break
             call.spec.counters.hits += 1
+            flight.stamp = LOADED
             return found
         if isinstance(answer, Leads):
             keeping.met(engine, trie, answer.stamp.n)

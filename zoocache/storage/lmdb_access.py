@@ -14,7 +14,7 @@ Room is made before it is needed, because LMDB needs some to make some: entries 
 more than three quarters of the map, and the older half of the numbers is dropped when there are too many of them.
 
 A store that was closed may be used again: by a thread in the middle of something, by an `atexit` function after ours.
-Nobody says when those are done, so after the first `close` each write closes what it wrote to.
+Nobody says when those are done, so after the first `close` each write closes what it wrote to, and syncs the disk.
 
 What guards what: `attached` is replaced as a whole, and a thread works on with the one it took. Whether a table is full
 is a hint, set by a single store. `_is_closed` is set once, before `close` closes, and looked at after each write: one
@@ -34,7 +34,7 @@ import lmdb
 from zoocache import clock
 from zoocache.clock import Now
 from zoocache.errors import StorageError, ZooCacheError
-from zoocache.imports import whole
+from zoocache.forks import undivided
 from zoocache.log import log
 from zoocache.storage import lmdb_entries
 from zoocache.storage import lmdb_environment as environments
@@ -123,7 +123,7 @@ class Access:
         if attached is not None:
             self._leave(attached)
         boot = clock.now().boot if self._boot is None else self._boot
-        with whole:
+        with undivided():
             self.attached = attached = environments.attach(self.directory, self._map_size, boot, self._timeout_s)
         return attached
 

@@ -1,0 +1,157 @@
+"""What a fork waits for: other threads that are opening a segment or LMDB."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import zoocache
+from tests.children import DEADLINE_S
+from tests.crowd import Runner, until
+from tests.forks import Forks
+from zoocache import forks as waiting
+from zoocache import runtime
+from zoocache.forks import undivided
+from zoocache.shm import identity
+from zoocache.shm.object import CURRENT_S
+from zoocache.storage.lmdb_table import Table
+from zoocache.trie import Trie
+
+
+def in_the_middle_of(
+    owner: object, name: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[threading.Event, threading.Event]:  # fmt: skip
+    """Has the first thread that calls a function say so, and wait."""
+    come, go, inner = threading.Event(), threading.Event(), getattr(owner, name)
+
+    def slow(*args: object, **kwargs: object) -> object:
+        if not come.is_set():
+            come.set()
+            assert go.wait(DEADLINE_S)
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, slow)
+    return come, go
+
+
+def opened() -> list[str]:
+    """What this process has open that carries locks: segments, and lock files of LMDB stores."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return sorted(name for name in found if name.startswith("/dev/shm/zoocache") or name.endswith("zoocache.lock"))
+
+
+@pytest.mark.parametrize("what", ["the segment", "the next segment", "LMDB"])
+def test_a_fork_waits_for_what_is_being_opened(
+    what: str, tmp_path: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that is forked while another thread opens something can use the cache, and has no more open than one that
+    is forked when nothing happens: what it inherited of the locks it has let go of."""
+    monkeypatch.setattr(waiting, "FORK_S", DEADLINE_S)
+    zoocache.configure(storage_url=f"lmdb://{tmp_path}/cache")
+    if what == "the next segment":
+        zoocache.invalidate("a")
+        Path(identity.segment_file(runtime.engine().trie.segment.name)).unlink()
+        time.sleep(CURRENT_S)  # what was current so lately counts as current
+    come, go = in_the_middle_of(Table if what == "LMDB" else Trie, "__init__", monkeypatch)
+    opener = Runner(zoocache.invalidate, "a")
+    assert come.wait(DEADLINE_S)
+    timer = threading.Timer(0.2, go.set)
+    timer.start()
+
+    def use(name: str) -> None:
+        zoocache.invalidate("b")
+        (tmp_path / name).write_text("\n".join(opened()))
+
+    assert 0 == forks.fork(use, "amid").wait()
+    opener.result()
+    timer.join()
+    assert 0 == forks.fork(use, "quiet").wait()
+    assert (tmp_path / "quiet").read_text() == (tmp_path / "amid").read_text()
+
+
+@pytest.fixture
+def _watched() -> None:
+    """The first use of the cache has it look at all forks."""
+    zoocache.get("nothing")
+
+
+def nobody_is_left() -> bool:
+    """Nothing is being opened, and nobody forks."""
+    return not waiting._opening and not waiting._forking
+
+
+@pytest.mark.usefixtures("_watched")
+def test_a_fork_does_not_wait_for_ever(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that takes too long the fork goes on, and its child may open what it wants, and fork."""
+    monkeypatch.setattr(waiting, "FORK_S", 0.05)
+    come, go = threading.Event(), threading.Event()
+
+    def opens() -> None:
+        with undivided():
+            come.set()
+            assert go.wait(DEADLINE_S)
+
+    def child() -> None:
+        monkeypatch.setattr(waiting, "FORK_S", 3600)
+        with undivided():
+            assert 0 == forks.fork(int).wait()
+
+    opener = Runner(opens)
+    assert come.wait(DEADLINE_S)
+    assert 0 == forks.fork(child).wait()
+    go.set()
+    opener.result()
+    assert nobody_is_left()
+
+
+@pytest.mark.usefixtures("_watched")
+def test_who_opens_waits_for_who_forks(forks: Forks) -> None:
+    """What a thread opens while another is about to fork it opens afterwards."""
+    done: list[str] = []
+
+    def opens() -> None:
+        with undivided():
+            done.append("opened")
+
+    waiting._before_fork()
+    opener = Runner(opens)
+    until(lambda: not waiting._opening)
+    assert [] == done
+    waiting._after_in_parent()
+    opener.result()
+    assert (["opened"], True) == (done, nobody_is_left())
+
+
+@pytest.mark.usefixtures("_watched")
+def test_a_handler_forks_in_the_middle_of_an_opening(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that opens may itself fork, in a signal handler, and waits for nobody."""
+    monkeypatch.setattr(waiting, "FORK_S", 3600)
+    statuses: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: statuses.append(forks.fork(int).wait()))
+    try:
+        with undivided():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            until(lambda: statuses)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert ([0], True) == (statuses, nobody_is_left())
+
+
+def test_openers_do_not_wait_for_one_another() -> None:
+    """One that takes long, because a stopped process is building, keeps no other from opening something else."""
+
+    def opens() -> bool:
+        with undivided():
+            return True
+
+    with undivided():
+        assert Runner(opens).result()
