@@ -9,7 +9,7 @@ engine/                    calls, fills, live objects; alone knows trie, flights
 storage/, bus/, server/    entries that outlive a process, messages between hosts, the wire to Redis; bytes in and out
 trie, clock, flight        tag -> changed; time; one leader a key
 shm/                       the segment: bytes, locks and tables in shared memory
-errors, config, deps, keys, identity, entry, codec, imports   values; they import no other room
+errors, config, deps, keys, identity, entry, codec, imports, forks   values; they import no other room
 """
 
 from __future__ import annotations
