@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from redis import Redis
 
 BINARIES = ("valkey-server", "redis-server")
-_END_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
-"""PR_SET_PDEATHSIG, SIGKILL: a server ends with the test's process, however that ends."""
+_END_WITH_PARENT = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
+)
+"""PR_SET_PDEATHSIG, SIGKILL: a server ends with the test's process, however that ends; also if it has by then."""
 
 
 def binary() -> str:
@@ -82,7 +85,7 @@ class Server:
         """Start it, empty unless it saved something, with further options for this time; returns once it answers."""
         assert self._process is None
         command = [
-            sys.executable, "-c", _END_WITH_PARENT, binary(), *self.config,
+            sys.executable, "-c", _END_WITH_PARENT, str(os.getpid()), binary(), *self.config,
             "--port", "0", "--unixsocket", str(self.path), "--dir", str(self._directory), "--save", "",
             "--appendonly", "no", "--logfile", str(self._directory / "log"), "--loglevel", "warning",
             *self.options, *options,

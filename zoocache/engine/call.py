@@ -79,12 +79,12 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
     waiting = tuple(fill.flight for fill in fills.chain(inside))
     for _ in range(TRIES):
         trie = engine.trie
-        is_told = _is_told(engine, trie)
-        stamp = None if is_told else (yield from engine.ask("stamp"))
         joined = trie.seq()
         flight = engine.flights.join(own)
         if flight is own:
             break
+        is_told = _is_told(engine, trie)
+        stamp = None if is_told else (yield from engine.ask("stamp"))
         if not (yield Follow(engine.flights, flight, waiting, engine.settings.flight_timeout)):
             engine.flights.replace(flight)
         elif flight.kind == ERROR:
@@ -107,9 +107,12 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
 
 
 def _is_told(engine: Engine, trie: Trie) -> bool:
-    """Whether the segment knows all that may overtake a flight. If not, a follower asks the store for its stamp before
-    it joins: nothing came between the beginning of the fill and the joining if that is the fill's own. Otherwise the
-    store is asked for what was brought. One that did not answer the leader has no say: who waited has what there is.
+    """Whether the segment knows all that may overtake a flight.
+
+    If not, a follower asks the store for its stamp as soon as it has joined: nothing came between the beginning of the
+    fill and the joining if that is the fill's own. Otherwise the store is asked for what was brought. A store that did
+    not answer the leader has no say: who waited has what there is. (Rejected: to ask before it joins. The flight might
+    be over by then, and who would have had its exception would compute.)
     """
     return engine.store is None or (engine.holds_lives and trie.segment.shared)
 
