@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.children import DEADLINE_S
+from tests.children import DEADLINE_S, Children
 from tests.crowd import Runner, until
 from tests.forks import Forks
 from tests.structure.source import SOURCES, Source
@@ -102,6 +102,32 @@ def test_a_handler_forks_in_the_middle_of_an_import(forks: Forks) -> None:
         signal.signal(signal.SIGUSR1, before)
     assert [0] == statuses
     assert Runner(load_again).result()
+
+
+INTERRUPTED = """
+import ctypes, functools, os, signal, threading
+os.register_at_fork(before=functools.partial(ctypes.CDLL(None).usleep, 100_000))  # no Python runs there
+from zoocache.imports import whole
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+child = os.fork()
+if not child:
+    os._exit(0)
+os.waitpid(child, 0)
+got = []
+thread = threading.Thread(target=lambda: got.append(whole.acquire(timeout=1)))
+thread.start()
+thread.join()
+print(got)
+"""
+
+
+def test_a_fork_that_is_interrupted(children: Children) -> None:
+    """A signal that comes while a process forks may cost the first hook that follows: the lock is given back all the
+    same, and other threads can load what they need."""
+    child = children.code(INTERRUPTED)
+    assert "[True]\n" == child.output()
+    assert "KeyboardInterrupt" in child.errors()
 
 
 def load_again() -> bool:

@@ -10,7 +10,7 @@ lives. So a fork waits until nobody else is opening anything, and who is about t
 Why no lock: to open may take seconds (a stopped process is building), and those who open must not wait for one another,
 nor for a log handler or a finalizer of the user's that opens something too. Two sets do: each side adds itself to its
 own before it looks at the other's, which under the interpreter's lock cannot both miss. If they meet, the opener steps
-back. A fork waits for FORK_S at most, so nobody waits for longer than that, whatever holds what.
+back. Each waits for a while at most, whatever holds what: other hooks of a fork may want what an opener has.
 
 What guards what: each element is added and removed by its own thread, in single steps of a set.
 """
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FORK_S = 5.0
-"""How long a fork waits for other threads."""
+"""How long a fork waits for other threads; they wait for twice as long."""
 
 STEP_S = 0.0005
 
@@ -36,11 +36,11 @@ _forking: set[_Mark] = set()
 @contextmanager
 def undivided() -> Iterator[None]:
     """For as long as this lasts other threads do not fork, but for those that have waited for FORK_S."""
-    mark = threading.get_ident(), object()
+    mark, until_s = (threading.get_ident(), object()), time.monotonic() + 2 * FORK_S
     try:  # twice: a signal handler may raise anywhere, and each fork would wait for a mark that was left
         try:
             _opening.add(mark)
-            while _others(_forking):
+            while _others(_forking) and time.monotonic() < until_s:
                 _opening.discard(mark)
                 time.sleep(STEP_S)
                 _opening.add(mark)
@@ -52,8 +52,8 @@ def undivided() -> Iterator[None]:
 
 
 def watch() -> None:
-    """See to all forks from here on. Called once, after `logging` is loaded: a fork must wait here before it takes the
-    lock of that, which who opens may want."""
+    """See to all forks from here on. Called at the import, for a fork amid the first use; and again when `logging` is
+    loaded, for a fork must wait here before it takes the lock of that, which who opens may want. The hooks bear it."""
     os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
 
 
@@ -79,3 +79,6 @@ def _after_in_child() -> None:
     for mark in _opening.copy():
         if mark[0] != threading.get_ident():
             _opening.discard(mark)
+
+
+watch()

@@ -124,10 +124,10 @@ def _started() -> Engine:
 
 def _hook() -> None:
     if not _state.hooked:
-        _state.hooked = True
         watch()
         os.register_at_fork(after_in_child=_after_fork)
         atexit.register(_end)
+        _state.hooked = True  # twice, if a signal handler raises before this, does no harm
 
 
 def register(spec: Spec) -> None:

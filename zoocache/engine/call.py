@@ -90,7 +90,7 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
         elif flight.kind == ERROR:
             fills.note(flight.tags, doubtful=flight.doubtful)
             raise flight.payload
-        elif flight.kind == BROUGHT and not is_told and flight.stamp not in {None, stamp}:
+        elif flight.kind == BROUGHT and not is_told and _asks(engine, flight, stamp):
             found = yield from computing.load(engine, call)
             if found is not None:
                 return (found[1],)
@@ -115,6 +115,12 @@ def _is_told(engine: Engine, trie: Trie) -> bool:
     be over by then, and who would have had its exception would compute.)
     """
     return engine.store is None or (engine.holds_lives and trie.segment.shared)
+
+
+def _asks(engine: Engine, flight: Flight, stamp: object) -> bool:
+    """Whether the store is to be asked for what a flight brought. Where nothing could be kept it is not there, and the
+    next flight begins after whatever the follower has to see."""
+    return flight.stamp is not None and (flight.stamp != stamp or not engine.believes_lives())
 
 
 def _may_have(engine: Engine, live: Live, trie: Trie, joined: int) -> bool:

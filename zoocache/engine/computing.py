@@ -47,12 +47,12 @@ def compute_and_save(
     """
     live, value, stamp = yield from compute(engine, call, flight, inside, begun)
     if flight.is_kept:
-        yield from _save(engine, live, stamp, flight)
+        yield from _save(engine, live, stamp)
         keeping.hold_new(engine, live, flight)
     return live, value
 
 
-def _save(engine: Engine, live: Live, stamp: Stamp | None, flight: Flight) -> Steps[None]:
+def _save(engine: Engine, live: Live, stamp: Stamp | None) -> Steps[None]:
     """Keep a value in the store, or go on without it: the caller has computed, and must not suffer for the cache.
 
     Raises:
@@ -61,7 +61,6 @@ def _save(engine: Engine, live: Live, stamp: Stamp | None, flight: Flight) -> St
     try:
         yield from keeping.save(engine, live, stamp)
     except (StorageError, Busy) as error:
-        flight.stamp = None  # who waits finds nothing there
         engine.warn(error)
 
 

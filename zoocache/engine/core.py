@@ -143,8 +143,8 @@ class Engine:
             log.warning("zoocache: segment %s was removed under this process; attaching anew", orphan.segment.name)
             with undivided():
                 self.trie = self._attached()
-            self.lives.clear()
-            orphan.segment.leave()
+                self.lives.clear()
+                orphan.segment.leave()
 
     def look_around(self) -> None:
         """In passing: is the segment still the host's, and how are we doing. Now and then, or if it was retired: to
