@@ -41,19 +41,22 @@ def in_the_middle_of(
     return come, go
 
 
-def opened() -> list[str]:
-    """The segments that this process has open, which carry locks. (What it inherited of LMDB's lock file carries none;
-    it is closed when nothing refers to it any more, and a thread that is not there may.)"""
+def opened(prefix: str) -> list[str]:
+    """The segments of a prefix that this process has open, which carry locks.
+
+    What it inherited of LMDB's lock file carries none, and is closed when nothing refers to it any more, which a thread
+    that is not there may do.
+    """
     found = []
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the listing's own
             found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return sorted(name for name in found if name.startswith("/dev/shm/zoocache"))
+    return sorted(name for name in found if name.startswith("/dev/shm/zoocache") and prefix in name)
 
 
 @pytest.mark.parametrize("what", ["the segment", "the next segment", "LMDB"])
 def test_a_fork_waits_for_what_is_being_opened(
-    what: str, tmp_path: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch
+    what: str, prefix: str, tmp_path: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A child that is forked while another thread opens something can use the cache, and has no more open than one that
     is forked when nothing happens: what it inherited of the locks it has let go of."""
@@ -71,7 +74,7 @@ def test_a_fork_waits_for_what_is_being_opened(
 
     def use(name: str) -> None:
         zoocache.invalidate("b")
-        (tmp_path / name).write_text("\n".join(opened()))
+        (tmp_path / name).write_text("\n".join(opened(prefix)))
 
     assert 0 == forks.fork(use, "amid").wait()
     opener.result()
