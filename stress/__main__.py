@@ -7,7 +7,6 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from stress import arguments as types
@@ -101,10 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, program in PROGRAMS.items():
         about = (sys.modules[program.__module__].__doc__ or "").partition("\n")[0]
         ways = {ON_HOSTS: _add_options_of_hosts} | dict.fromkeys(WITH_SERVER, _add_options_of_one_host)
-        ways |= {"killer": _add_options_of_killer} | {each: partial(_add_options_with_least, amount=amount)
-                                                      for each, amount in LEAST.items()}  # fmt: skip
+        ways |= {"killer": _add_options_of_killer}
         add: Callable[[argparse.ArgumentParser], None] = ways.get(name, _add_options)
         options = programs.add_parser(name, help=about, description=about)
+        if name in LEAST:
+            options.add_argument("--least", type=types.whole(0), default=0, metavar="N",
+                                 help=f"do not end before {LEAST[name]}")  # fmt: skip
         add(options)
         if name in WITH_HISTORY:
             options.add_argument("--history", type=types.directory, metavar="DIRECTORY", default="",
@@ -134,12 +135,6 @@ def _add_options_of_hosts(parser: argparse.ArgumentParser) -> None:
 def _add_options_of_one_host(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bus", action="store_true", help="whether there is a bus, though nobody else hears")
     _add_options(parser, storages=EVERY_STORAGE)
-
-
-def _add_options_with_least(parser: argparse.ArgumentParser, amount: str) -> None:
-    parser.add_argument("--least", type=types.whole(0), default=0, metavar="N", help=f"do not end before {amount}")
-    add = _add_options_of_one_host if parser.prog.split()[-1] in WITH_SERVER else _add_options
-    add(parser)
 
 
 def _add_options_of_killer(parser: argparse.ArgumentParser) -> None:

@@ -67,18 +67,19 @@ def tell(pids: Sequence[int], number: int) -> None:
 
 def is_dead(pid: int) -> bool:
     """Whether it is a zombie, or gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    return _state_and_parent(pid)[0] in "ZX"
 
 
 def parent_of(pid: int) -> int:
     """Who has started it; 0: it is gone."""
+    return int(_state_and_parent(pid)[1])
+
+
+def _state_and_parent(pid: int) -> list[str]:
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return ["X", "0"]
 
 
 def that_map(directory: Path) -> list[int]:

@@ -46,10 +46,10 @@ def obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> S
         found = yield from load(engine, call, flight)
         if found is not None:
             return found
-        mine = Mine(trie.segment.claims, high, low)
+        mine = Mine(trie, high, low)
         try:  # twice: a signal handler may raise anywhere, and a claim that nobody ends is waited for until overdue
             try:
-                found = yield from _once(engine, call, flight, inside, trie, mine, expected)
+                found = yield from _once(engine, call, flight, inside, mine, expected)
             finally:
                 mine.end()
         finally:
@@ -62,45 +62,44 @@ def obtain(engine: Engine, call: Call, flight: Flight, inside: Fill | None) -> S
 class Mine:
     """What one attempt may have to end: the claim that it leads, or was about to lead when it was interrupted.
 
-    Args:
-        host: the claims.
-        high, low: the digest.
+    Attributes:
+        trie, high, low: of which segment, and of which digest.
+        claim: to be ended.
+        is_known: whether `claim` says so; not before it is known who leads.
     """
 
-    __slots__ = ("_high", "_host", "_low", "_ticket", "claim", "is_known")
+    __slots__ = ("_ticket", "claim", "high", "is_known", "low", "trie")
 
-    def __init__(self, host: Claims, high: int, low: int) -> None:
-        self._host, self._high, self._low = host, high, low
-        self._ticket = host.tickets()
+    def __init__(self, trie: Trie, high: int, low: int) -> None:
+        self.trie, self.high, self.low = trie, high, low
+        self._ticket = trie.segment.claims.tickets()
         self.claim: Claim | None = None
         self.is_known = False
 
     def end(self) -> None:
         """End it, if it is still under way and this process leads it."""
-        claim = self.claim
+        host, claim = self.trie.segment.claims, self.claim
         if not self.is_known:
-            running = self._host.find(self._high, self._low)
+            running = host.find(self.high, self.low)
             claim = running if running is not None and running.ticket > self._ticket else None
         if claim is not None:
-            self._host.end(claim)
+            host.end(claim)
 
 
 def _once(
-    engine: Engine, call: Call, flight: Flight, inside: Fill | None, trie: Trie, mine: Mine, expected: int
-) -> Steps[Result | None]:  # fmt: skip
+    engine: Engine, call: Call, flight: Flight, inside: Fill | None, mine: Mine, expected: int
+) -> Steps[Result | None]:
     """Lead the flight on this host, or follow it. None: look again, it is over, or the segment is another."""
-    host = trie.segment.claims
-    claim, leading = yield from _claim(engine, trie, *hash_words(call.digest))
+    trie, host = mine.trie, mine.trie.segment.claims
+    claim, leading = yield from _claim(engine, trie, mine.high, mine.low)
+    mine.claim, mine.is_known = (claim if leading else None), True
     if claim is None:
-        mine.is_known = True
         return None if engine.trie is not trie else (yield from _bring(engine, call, flight, inside, None, look=False))
     if not leading and host.is_mine(claim) and not host.needs_heir(claim, clock.up_ms(), _overdue_ms(engine)):
         # Who is asked for it here already was given up, or is interrupted below this very frame, perhaps with the lease
         # of other hosts in its hand: to wait for either might be to wait for oneself.
-        mine.is_known = True
         return (yield from compute_and_save(engine, call, flight, inside))
-    mine.claim, mine.is_known = (claim if leading else None), True
-    if leading or (yield from _follow_on_host(engine, trie, claim, flight, mine)):
+    if leading or (yield from _follow_on_host(engine, mine, claim, flight)):
         return (yield from _lead_on_host(engine, call, flight, inside, host, claim, look=claim.ticket != expected))
     return None
 
@@ -134,12 +133,12 @@ def _overdue_ms(engine: Engine) -> int:
     return round(engine.settings.flight_timeout * 1000)
 
 
-def _follow_on_host(engine: Engine, trie: Trie, claim: Claim, flight: Flight, mine: Mine) -> Steps[bool]:
+def _follow_on_host(engine: Engine, mine: Mine, claim: Claim, flight: Flight) -> Steps[bool]:
     """Wait for the leader in another process; whether this one has become the leader in its place.
 
     Who finds the segment an orphan waits no more: the leader may have left it, and nobody ends a flight there.
     """
-    host = trie.segment.claims
+    trie, host = mine.trie, mine.trie.segment.claims
     host.join(claim)
     overdue_ms = _overdue_ms(engine)
     start_s = probed_s = time.monotonic()

@@ -201,13 +201,12 @@ class Engine:
         """
         if not self._prunes:
             return
-        settings, store = self.settings, self.store
-        moment = clock.now()
+        settings, moment = self.settings, clock.now()
         dropped = self.on_segment(
             lambda trie: trie.prune_if_due(settings.prune_after_ms, settings.auto_prune_interval_ms, moment)
         )
-        if dropped and store is not None and self.far is None:  # one that is far away is pruned by the listener
-            self.guarded(store.prune, settings.prune_after_ms, moment)
+        if dropped and self.near is not None:  # one that is far away is pruned by the listener
+            self.guarded(self.near.prune, settings.prune_after_ms, moment)
 
     # The store.
 

@@ -88,9 +88,9 @@ def invalidate_steps(engine: Engine, tags: Sequence[str], wait: bool) -> Steps[N
         yield from patiently(lambda: invalidate(engine, tags))
         return
     targets, paths = targets_of(tags), [deps.own_path(tag) for tag in tags]
-    store = engine.store
-    if store is not None and engine.far is None:
-        yield from patiently(lambda: store.invalidate(paths, clock.now()))
+    near = engine.near
+    if near is not None:
+        yield from patiently(lambda: near.invalidate(paths, clock.now()))
     position = yield from tell(engine, hosts, lambda trie: hosts.message(trie, tags=tags), targets, paths)
     if wait:
         yield from _until_sent(engine, hosts, position)
@@ -251,15 +251,15 @@ def delete(engine: Engine, key: str) -> Steps[bool]:
     if entry is not None:
         engine.lives.drop(entry)
     engine.flights.overtake(key)
-    store = engine.store
+    near = engine.near
     if engine.far is not None:
         try:
             there = bool((yield from engine.ask("delete", digest, clock.now()))) or there
         except ZooCacheError:  # what is live goes all the same, and what is there is overtaken as soon as can be
             yield from _overtake_everywhere(engine, digest)
             raise
-    elif store is not None:
-        there = (yield from patiently(lambda: store.delete(digest, clock.now()))) or there
+    elif near is not None:
+        there = (yield from patiently(lambda: near.delete(digest, clock.now()))) or there
     yield from _overtake_everywhere(engine, digest)
     return there
 
@@ -276,9 +276,8 @@ def _overtake_everywhere(engine: Engine, digest: bytes) -> Steps[None]:
 def clear(engine: Engine) -> Steps[None]:
     """Drop all entries and reset the trie, in every process of the host, and of the other hosts; raises as `delete`."""
     engine.flights.overtake_all()
-    store = engine.store
-    if store is not None and engine.far is None:
-        yield from patiently(store.clear)
+    if engine.near is not None:
+        yield from patiently(engine.near.clear)
     hosts = engine.hosts
     try:
         if hosts is None:
@@ -293,8 +292,7 @@ def clear(engine: Engine) -> Steps[None]:
 
 def prune(engine: Engine, older_than_ms: int) -> Steps[int]:
     """Drop what was last invalidated longer ago, in trie and store, on every host; how many nodes of this trie."""
-    moment = clock.now()
-    store = engine.store
+    moment, near = clock.now(), engine.near
     dropped: int = yield from patiently(
         lambda: engine.on_segment(lambda trie: trie.prune(older_than_ms, moment.wall_ms))
     )
@@ -303,7 +301,7 @@ def prune(engine: Engine, older_than_ms: int) -> Steps[int]:
         yield from tell(engine, hosts, lambda trie: hosts.message(trie, "prune", older_than_ms=older_than_ms), (), ())
     if engine.far is not None:
         yield from engine.ask("prune", older_than_ms, moment)
-    elif store is not None:
-        yield from patiently(lambda: store.prune(older_than_ms, moment))
+    elif near is not None:
+        yield from patiently(lambda: near.prune(older_than_ms, moment))
     engine.lives.expire()
     return dropped

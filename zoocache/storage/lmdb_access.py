@@ -43,7 +43,7 @@ from zoocache.storage.lmdb_closing import close
 from zoocache.storage.lmdb_environment import DAMAGE, Attached, Unbuilt
 from zoocache.storage.lmdb_locked import Moved
 from zoocache.storage.lmdb_numbers import Damaged, Sight
-from zoocache.storage.lmdb_refusals import is_about_room, trouble
+from zoocache.storage.lmdb_refusals import is_about_room, number_of, trouble
 from zoocache.storage.lmdb_table import MAX_READERS
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class Access:
         """
         attached = self.last_here()
         try:
-            done: T = self._run(attached, locked.in_entries, action)
+            done: T = self._run(attached.lock.run, attached, locked.in_entries, action)
         except ZooCacheError:
             raise
         except (Moved, Damaged, lmdb.Error, OSError) as error:
@@ -192,20 +192,17 @@ class Access:
         """`write_entries` that may be lost: whether it was done, without waiting for anybody."""
         attached = self.last_here()
         try:
-            return attached.lock.try_run(locked.in_entries, attached, action)[0]
+            return bool(self._run(attached.lock.try_run, attached, locked.in_entries, action)[0])
         except ZooCacheError:
             raise
         except (Moved, Damaged, lmdb.Error, OSError) as error:
             log.debug("zoocache: %s: a write was lost: %s", self.directory, error)
             return False
-        finally:
-            if self._is_closed:
-                self._let_go(attached)
 
-    def _run(self, attached: Attached, work: Callable[..., T], *args: Any) -> T:
+    def _run(self, take: Callable[..., Any], attached: Attached, work: Callable[..., Any], *args: Any) -> Any:
+        """`work(attached, *args)`, under the lock as `take` takes it: one of its ways to run something."""
         try:
-            done: T = attached.lock.run(work, attached, *args)
-            return done
+            return take(work, attached, *args)
         finally:
             if self._is_closed:
                 self._let_go(attached)
@@ -214,7 +211,8 @@ class Access:
         for _ in range(_TRIES):
             attached = self.last_here()
             try:
-                return self._run(attached, work, *args)
+                done: T = self._run(attached.lock.run, attached, work, *args)
+                return done
             except ZooCacheError:
                 raise
             except (Moved, Damaged, lmdb.Error, OSError) as error:
@@ -347,4 +345,4 @@ def _forget_dead_readers(attached: Attached) -> int:
 def _is_about_room(error: Exception, directory: str) -> bool:
     if isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)):
         return True
-    return is_about_room(getattr(error, "errno", None) or getattr(error, "code", None) or 0, directory)
+    return is_about_room(number_of(error), directory)

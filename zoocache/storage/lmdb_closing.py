@@ -23,6 +23,7 @@ from zoocache.log import log
 from zoocache.storage import lmdb_locked as locked
 from zoocache.storage.lmdb_environment import Attached
 from zoocache.storage.lmdb_files import WORD_MARK
+from zoocache.storage.lmdb_refusals import number_of
 
 PAUSES_S = (0.0, 0.001, 0.004, 0.016)
 """What is waited for the lock."""
@@ -40,7 +41,7 @@ def close(attached: Attached) -> None:
         log.warning(
             "zoocache: %s could not be synced, a power cut will empty it: %s", attached.home.directory, error
         )  # fmt: skip
-        if (getattr(error, "code", None) or getattr(error, "errno", None)) in TORN:
+        if number_of(error) in TORN:
             _give_up(attached, error)
 
 

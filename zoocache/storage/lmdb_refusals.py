@@ -26,6 +26,11 @@ _WAYS_OUT = {
 _SCARCE_BYTES = 1 << 20
 
 
+def number_of(error: Exception) -> int:
+    """The system's number of an error, whether the system or LMDB has raised it; 0 for none."""
+    return getattr(error, "errno", None) or getattr(error, "code", None) or 0
+
+
 def is_about_room(code: int, path: str) -> bool:
     """Whether an error of this number, at this path, says that the disk is full.
 
