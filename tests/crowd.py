@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.children import DEADLINE_S
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Runner:
@@ -84,12 +87,25 @@ class Gate:
         self._open.set()
 
 
+def stopping_at(owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """The gate at which the first who calls a function stops, before it is called."""
+    gate, inner = Gate(), getattr(owner, name)
+
+    def stopping(*args: Any, **kwargs: Any) -> Any:
+        if not gate.entered.is_set():
+            gate.stop()
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, stopping)
+    return gate
+
+
 def followers() -> int:
     """How many threads and tasks of this process wait for a flight at this moment."""
     from zoocache import runtime
 
     engine = runtime.running()
-    return 0 if engine is None else sum(len(flight.wakers or ()) for flight in list(engine.flights._flights.values()))
+    return 0 if engine is None else sum(len(flight.wakers) for flight in list(engine.flights._flights.values()))
 
 
 def followers_elsewhere() -> int:

@@ -14,31 +14,13 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S
-from tests.crowd import Runner, until
+from tests.crowd import Gate, Runner, stopping_at, until
 from tests.forks import Forks
+from tests.shared_memory import remove_objects
 from zoocache import forks as waiting
-from zoocache import runtime
 from zoocache.forks import undivided
-from zoocache.shm import identity
-from zoocache.shm.object import CURRENT_S
 from zoocache.storage.lmdb_table import Table
 from zoocache.trie import Trie
-
-
-def in_the_middle_of(
-    owner: object, name: str, monkeypatch: pytest.MonkeyPatch
-) -> tuple[threading.Event, threading.Event]:  # fmt: skip
-    """Has the first thread that calls a function say so, and wait."""
-    come, go, inner = threading.Event(), threading.Event(), getattr(owner, name)
-
-    def slow(*args: object, **kwargs: object) -> object:
-        if not come.is_set():
-            come.set()
-            assert go.wait(DEADLINE_S)
-        return inner(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, slow)
-    return come, go
 
 
 def opened(prefix: str) -> list[str]:
@@ -64,13 +46,12 @@ def test_a_fork_waits_for_what_is_being_opened(
     zoocache.configure(storage_url=f"lmdb://{tmp_path}/cache")
     if what == "the next segment":
         zoocache.invalidate("a")
-        Path(identity.segment_file(runtime.engine().trie.segment.name)).unlink()
-        time.sleep(CURRENT_S)  # what was current so lately counts as current
-    come, go = in_the_middle_of(Table if what == "LMDB" else Trie, "__init__", monkeypatch)
+        remove_objects(prefix)
+    gate = stopping_at(Table if what == "LMDB" else Trie, "__init__", monkeypatch)
     opener = Runner(zoocache.invalidate, "a")
-    assert come.wait(DEADLINE_S)
+    gate.wait_inside()
     paused = pauses(monkeypatch)
-    threading.Thread(target=lambda: paused.wait(DEADLINE_S) and go.set()).start()
+    threading.Thread(target=lambda: paused.wait(DEADLINE_S) and gate.open()).start()
 
     def use(name: str) -> None:
         zoocache.invalidate("b")
@@ -94,10 +75,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return paused
 
 
-@pytest.fixture
-def _watched() -> None:
-    """The first use of the cache has it look at all forks."""
-    zoocache.get("nothing")
+def opens() -> bool:
+    """What another thread does."""
+    with undivided():
+        return True
 
 
 def nobody_is_left() -> bool:
@@ -105,42 +86,39 @@ def nobody_is_left() -> bool:
     return not waiting._opening and not waiting._forking
 
 
-@pytest.mark.usefixtures("_watched")
 def test_a_fork_does_not_wait_for_ever(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where that takes too long the fork goes on, and its child may open what it wants, and fork."""
     monkeypatch.setattr(waiting, "FORK_S", 0.05)
-    come, go = threading.Event(), threading.Event()
+    gate = Gate()
 
-    def opens() -> None:
+    def opens_slowly() -> None:
         with undivided():
-            come.set()
-            assert go.wait(DEADLINE_S)
+            gate.stop()
 
     def child() -> None:
         monkeypatch.setattr(waiting, "FORK_S", 3600)
         with undivided():
             assert 0 == forks.fork(int).wait()
 
-    opener = Runner(opens)
-    assert come.wait(DEADLINE_S)
+    opener = Runner(opens_slowly)
+    gate.wait_inside()
     assert 0 == forks.fork(child).wait()
-    go.set()
+    gate.open()
     opener.result()
     assert nobody_is_left()
 
 
-@pytest.mark.usefixtures("_watched")
 def test_who_opens_waits_for_who_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a thread opens while another is about to fork it opens afterwards."""
     done: list[str] = []
 
-    def opens() -> None:
+    def opens_and_says_so() -> None:
         with undivided():
             done.append("opened")
 
     paused = pauses(monkeypatch)
     waiting._before_fork()
-    opener = Runner(opens)
+    opener = Runner(opens_and_says_so)
     assert paused.wait(DEADLINE_S)
     assert [] == done
     waiting._after_in_parent()
@@ -148,7 +126,6 @@ def test_who_opens_waits_for_who_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (["opened"], True) == (done, nobody_is_left())
 
 
-@pytest.mark.usefixtures("_watched")
 def test_a_handler_forks_in_the_middle_of_an_opening(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that opens may itself fork, in a signal handler, and waits for nobody."""
     monkeypatch.setattr(waiting, "FORK_S", 3600)
@@ -165,24 +142,13 @@ def test_a_handler_forks_in_the_middle_of_an_opening(forks: Forks, monkeypatch: 
 
 def test_openers_do_not_wait_for_one_another() -> None:
     """One that takes long, because a stopped process is building, keeps no other from opening something else."""
-
-    def opens() -> bool:
-        with undivided():
-            return True
-
     with undivided():
         assert Runner(opens).result()
 
 
-@pytest.mark.usefixtures("_watched")
 def test_who_opens_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fork that stands, for a hook of the user's wants what this thread has, keeps it for a while only."""
     monkeypatch.setattr(waiting, "FORK_S", 0.05)
-
-    def opens() -> bool:
-        with undivided():
-            return True
-
     waiting._before_fork()
     assert Runner(opens).result()
     waiting._after_in_parent()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.children import DEADLINE_S
+from tests.engine.peopled import Host, MakeHost
 from zoocache.engine import mutations
 
 
@@ -14,6 +16,20 @@ from zoocache.engine import mutations
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits until the server has it waits as long as a listener may take to come; forked peers have it too."""
     monkeypatch.setattr(mutations, "WAIT_S", DEADLINE_S)
+
+
+@pytest.fixture
+def host(prefix: str, redis_url: str) -> Iterator[MakeHost]:
+    """Makes hosts of which nothing runs by itself, under this test's prefix."""
+    made: list[Host] = []
+
+    def make(host_id: str, url: str = redis_url, **options: object) -> Host:
+        made.append(Host(prefix, host_id, url, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.leave()
 
 
 @pytest.fixture(params=["memory", "lmdb"])

@@ -12,6 +12,7 @@ A host is a segment with a host_id; nothing of it runs by itself: a test says wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from zoocache.shm.outbox import Place
 from zoocache.shm.segment import attach
 from zoocache.storage.lmdb import LmdbStore
 from zoocache.trie import Trie, target_of, words_of
+
+MakeHost = Callable[..., "Host"]
+"""What the fixture `host` makes them with: `host("one", [url], **options)`."""
 
 
 class Host:

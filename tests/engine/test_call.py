@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.children import DEADLINE_S, Children
-from tests.crowd import Runner, followers, followers_elsewhere, until
+from tests.children import Children
+from tests.crowd import Gate, Runner, followers, followers_elsewhere, until
 from tests.forks import Forks
 from tests.peers import Peer, start_peer
+from tests.shared_memory import remove_objects
 from zoocache import FillFailed, cacheable, clock, configure, invalidate, keys, runtime
 from zoocache import flight as flights
 from zoocache.engine import call as calls
@@ -23,7 +22,6 @@ from zoocache.flight import ABANDONED, Flight
 from zoocache.shm import identity, kernel
 from zoocache.shm.claims import CLAIM_WAYS, Claim, Claims
 from zoocache.shm.layout import C_JOINED, LOCK_SLOTS
-from zoocache.shm.object import CURRENT_S
 from zoocache.trie import hash_words
 
 HAMMER = """
@@ -178,7 +176,7 @@ def test_a_leader_that_is_interrupted_while_it_wakes_the_others(
 ) -> None:  # fmt: skip
     """Who waits is woken all the same, and does not sleep until the flight would be overdue."""
     configure(flight_timeout=3600)
-    go_on, wake, interrupts = threading.Event(), flights._wake, [KeyboardInterrupt()]
+    gate, wake, interrupts = Gate(), flights._wake, [KeyboardInterrupt()]
 
     def interrupted(wakers: list[Callable[[], object]]) -> None:
         if interrupts:
@@ -187,20 +185,20 @@ def test_a_leader_that_is_interrupted_while_it_wakes_the_others(
 
     @cacheable
     def get() -> int:
-        assert go_on.wait(DEADLINE_S)
+        gate.stop()
         return 5
 
     monkeypatch.setattr(flights, "_wake", interrupted)
     leader = Runner(get)
-    until(lambda: runtime.running() is not None and runtime.engine().flights._flights)
+    gate.wait_inside()
     herd = [Runner(get) for _ in range(3)]
     until(lambda: followers() == 3)
-    go_on.set()
+    gate.open()
     assert isinstance(leader.error(), KeyboardInterrupt)
     assert [5, 5, 5] == [each.result() for each in herd]
 
 
-def test_a_segment_that_is_removed_before_a_claim(lmdb: Path) -> None:
+def test_a_segment_that_is_removed_before_a_claim(lmdb: Path, prefix: str) -> None:
     """Who finds on claiming a fill that the segment is another one claims it there."""
     running = []
 
@@ -211,8 +209,7 @@ def test_a_segment_that_is_removed_before_a_claim(lmdb: Path) -> None:
 
     get(0)
     before = runtime.engine().trie
-    Path(identity.segment_file(before.segment.name)).unlink()
-    time.sleep(CURRENT_S)  # what was current so lately counts as current
+    remove_objects(prefix)
     assert 1 == get(1)
     assert runtime.engine().trie is not before
     assert [1, 1] == running

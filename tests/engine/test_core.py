@@ -14,7 +14,7 @@ import pytest
 import zoocache
 from tests.children import Children
 from tests.crowd import Runner, until
-from tests.shared_memory import objects_of
+from tests.shared_memory import remove_objects
 from zoocache import (
     StorageError,
     StorageIsFull,
@@ -27,22 +27,13 @@ from zoocache import (
 )
 from zoocache._zoocache import Core
 from zoocache.engine import core
-from zoocache.shm.object import CURRENT_S
 from zoocache.storage import FOREVER, Life, lmdb_files
 
 
 @pytest.fixture
 def remove_segment(prefix: str) -> Callable[[], None]:
-    """Removes the objects in /dev/shm under this test's prefix, as a person or systemd may at any moment."""
-
-    def remove() -> None:
-        found = objects_of(prefix)
-        assert found
-        for path in found:
-            path.unlink()
-        time.sleep(CURRENT_S)  # what was current so lately counts as current: nobody can be using a newer one yet
-
-    return remove
+    """Removes the objects in /dev/shm under this test's prefix."""
+    return lambda: remove_objects(prefix)
 
 
 @pytest.mark.parametrize(

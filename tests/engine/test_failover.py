@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,20 +46,6 @@ def peer_on(request: pytest.FixtureRequest, children: Children, folder: Path) ->
         return fork_peer(children, env=env | ({"ZOOCACHE_BUS_URL": url} if has_bus else {}))
 
     return start
-
-
-@pytest.fixture
-def host(prefix: str) -> Iterator[Callable[..., Host]]:
-    """Makes hosts of which nothing runs by itself."""
-    made: list[Host] = []
-
-    def make(host_id: str, url: str, **options: object) -> Host:
-        made.append(Host(prefix, host_id, url, **options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.leave()
 
 
 def floor_of(pair: Pair) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 import zoocache
 from tests.children import DEADLINE_S, Children
-from tests.crowd import Runner, followers, until
+from tests.crowd import Gate, Runner, followers, until
 from tests.listener.conftest import end_listeners
 from tests.peers import Peer, PeerError, fork_peer
 from tests.promises import world
@@ -101,28 +100,31 @@ def _wait_for_claims(seen: Any, key: str, count: int) -> None:
             return
 
 
+def followed(look: Callable[[], Any], count: int, gate: Gate, bob: Peer, tag: str) -> list[Any]:
+    """What so many threads get that join the flight at the gate after another host's word, which has come by then."""
+    bob.call("zoocache.invalidate", tag, wait=True)
+    herd = [Runner(look) for _ in range(count)]
+    until(lambda: followers() == count)
+    gate.open()
+    return [each.result() for each in herd]
+
+
 def test_a_follower_without_a_bus(children: Children, redis_url: str) -> None:
     """Where the host hears nothing, who joins a flight after another host's word asks the server, as at every hit."""
     configure(storage_url=redis_url, host_id="one")
-    truth, inside, go_on = ["old"], threading.Event(), threading.Event()
+    truth, gate = ["old"], Gate()
 
     @cacheable(deps="truth")
     def look() -> str:
         found = truth[0]
-        inside.set()
-        assert go_on.wait(DEADLINE_S)
+        gate.stop()
         return found
 
     bob, leader = _start(children, "two", redis_url, ""), Runner(look)
-    assert inside.wait(DEADLINE_S)
+    gate.wait_inside()
     truth[0] = "new"
-    bob.call("zoocache.invalidate", "truth", wait=True)
-    herd = [Runner(look) for _ in range(3)]
-    until(lambda: followers() == 3)
-    go_on.set()
-    assert "old" == leader.result()
-    assert ["new"] * 3 == [each.result() for each in herd]
-    assert 2 == look.info().fills
+    assert ["new"] * 3 == followed(look, 3, gate, bob, "truth")
+    assert ("old", 2) == (leader.result(), look.info().fills)
 
 
 def test_a_follower_of_one_that_only_loads(
@@ -130,7 +132,7 @@ def test_a_follower_of_one_that_only_loads(
 ) -> None:  # fmt: skip
     """The same where the leader has its value from the server: its answer may be older than the other host's word."""
     configure(storage_url=redis_url, host_id="one")
-    truth, loaded, go_on, load = ["old"], threading.Event(), threading.Event(), RedisStore.load
+    truth, gate, load = ["old"], Gate(), RedisStore.load
 
     @cacheable(deps="truth")
     def look() -> str:
@@ -138,23 +140,18 @@ def test_a_follower_of_one_that_only_loads(
 
     def slow(*args: Any) -> Any:
         answer = load(*args)
-        if not loaded.is_set():
-            loaded.set()
-            assert go_on.wait(DEADLINE_S)
+        if not gate.entered.is_set():
+            gate.stop()
         return answer
 
     assert "old" == look()
     bob = _start(children, "two", redis_url, "")
     monkeypatch.setattr(RedisStore, "load", slow)
     leader = Runner(look)
-    assert loaded.wait(DEADLINE_S)
+    gate.wait_inside()
     truth[0] = "new"
-    bob.call("zoocache.invalidate", "truth", wait=True)
-    herd = [Runner(look) for _ in range(3)]
-    until(lambda: followers() == 3)
-    go_on.set()
+    assert ["new"] * 3 == followed(look, 3, gate, bob, "truth")
     assert "old" == leader.result()
-    assert ["new"] * 3 == [each.result() for each in herd]
 
 
 def test_followers_where_nothing_can_be_kept(
@@ -163,28 +160,23 @@ def test_followers_where_nothing_can_be_kept(
     """Where the server takes nothing more (it is full, and evicts nothing), those who came after another host's word
     share the next flight."""
     configure(storage_url=redis_url, host_id="one")
-    inside, go_on = threading.Event(), threading.Event()
+    gate = Gate()
 
     def full(*_args: object, **_options: object) -> bool:
         raise StorageError("OOM command not allowed")
 
     @cacheable(deps="truth")
     def look() -> int:
-        if inside.is_set():
+        if gate.entered.is_set():
             until(lambda: followers() == 11)  # who comes to it later would find nothing
-        inside.set()
-        assert go_on.wait(DEADLINE_S)
+        gate.stop()
         return 1
 
     monkeypatch.setattr(RedisStore, "save", full)
     bob, leader = _start(children, "two", redis_url, ""), Runner(look)
-    assert inside.wait(DEADLINE_S)
-    bob.call("zoocache.invalidate", "something:else", wait=True)
-    herd = [Runner(look) for _ in range(12)]
-    until(lambda: followers() == 12)
-    go_on.set()
-    assert [1] * 13 == [each.result() for each in (leader, *herd)]
-    assert 2 == look.info().fills
+    gate.wait_inside()
+    assert [1] * 12 == followed(look, 12, gate, bob, "something:else")
+    assert (1, 2) == (leader.result(), look.info().fills)
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-
 import pytest
 
 import zoocache
-from tests.crowd import until
-from tests.engine.peopled import Host
+from tests.crowd import Runner, until
+from tests.engine.peopled import Host, MakeHost
+from tests.points import act_at
 from tests.servers import Servers
 from zoocache import cacheable, configure, runtime
 from zoocache.bus.redis import RedisBus
 from zoocache.errors import ServerDown
-from zoocache.shm import points
-
-MakeHost = Callable[..., Host]
 
 
 def test_who_reads_in_the_middle_of_an_untold_invalidation(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,16 +30,9 @@ def test_who_reads_in_the_middle_of_an_untold_invalidation(redis_url: str, monke
     def no_send(*_: object) -> None:
         raise ServerDown("this caller's connection is broken")
 
-    def reached(name: str) -> None:
-        if name == "trie.committed":
-            reader = threading.Thread(target=look)
-            reader.start()
-            reader.join()
-
     with monkeypatch.context() as patch:
         patch.setattr(RedisBus, "send", no_send)
-        patch.setattr(points, "ARMED", {"trie.committed": ("", 1)})
-        patch.setattr(points, "reach", reached)
+        act_at("trie.committed", lambda: Runner(look).result(), patch)
         truth[0] = 1
         zoocache.invalidate("truth:number")
     at_once = look()
@@ -53,35 +41,29 @@ def test_who_reads_in_the_middle_of_an_untold_invalidation(redis_url: str, monke
 
 
 @pytest.fixture
-def host(prefix: str, redis_url: str) -> Iterator[MakeHost]:
-    """Makes hosts under this test's prefix, with entries in the server."""
-    made: list[Host] = []
-
-    def make(host_id: str, url: str = redis_url) -> Host:
-        made.append(Host(prefix, host_id, url, through=True))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.leave()
+def one(host: MakeHost) -> Host:
+    """A host with entries in the server, that has heard and sent all there is."""
+    return begun(host("one", through=True))
 
 
-def test_what_is_left_the_server_knows_before_the_host(host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the listener finishes for a caller that is gone the server has when the trie changes; nothing is hidden."""
-    one = host("one")
+def begun(one: Host) -> Host:
+    """Let it send and hear all there is."""
     assert one.drain()
     one.catch_up()
+    return one
+
+
+def test_what_is_left_the_server_knows_before_the_host(one: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the listener finishes for a caller that is gone the server has when the trie changes; nothing is hidden."""
     since, before = one.trie.seq(), one.bus.now()
     one.hosts.abandon(one.trie, one.begin("a"))
-    seen = []
+    seen: list[tuple[int, bool]] = []
 
-    def reached(name: str) -> None:
-        if name == "trie.committed":
-            seen.append((one.bus.now().n - before.n, one.hosts.takes_nothing(one.trie)))
+    def look() -> None:
+        seen.append((one.bus.now().n - before.n, one.hosts.takes_nothing(one.trie)))
 
     with monkeypatch.context() as patch:
-        patch.setattr(points, "ARMED", {"trie.committed": ("", 1)})
-        patch.setattr(points, "reach", reached)
+        act_at("trie.committed", look, patch)
         assert one.drain()
     assert [(1, False)] == seen
     assert (True, 0, []) == (one.stale(since, "a"), one.payloads(), one.faults())
@@ -93,21 +75,13 @@ def test_what_is_left_is_hidden_until_it_can_be_sent(
     """As long as the server is away, all that is left is done on the host, and nothing is taken from the server from
     before the trie changes until it knows."""
     server = servers.start()
-    one = host("one", server.url)
-    assert one.drain()
-    one.catch_up()
+    one = begun(host("one", server.url, through=True))
     for tag in ("a", "b"):
         one.hosts.abandon(one.trie, one.begin(tag))
-    since, seen = one.trie.seq(), []
+    since, seen = one.trie.seq(), list[bool]()
     server.kill()
-
-    def reached(name: str) -> None:
-        if name == "trie.committed":
-            seen.append(one.hosts.takes_nothing(one.trie))
-
     with monkeypatch.context() as patch:
-        patch.setattr(points, "ARMED", {"trie.committed": ("", 1)})
-        patch.setattr(points, "reach", reached)
+        act_at("trie.committed", lambda: seen.append(one.hosts.takes_nothing(one.trie)), patch)
         assert not one.drain()
     assert [True, True] == seen
     assert (True, True, True) == (one.stale(since, "a"), one.stale(since, "b"), one.hosts.takes_nothing(one.trie))
@@ -117,11 +91,8 @@ def test_what_is_left_is_hidden_until_it_can_be_sent(
     assert (False, []) == (one.hosts.takes_nothing(one.trie), one.faults())
 
 
-def test_what_is_lost_may_have_been_left(host: MakeHost) -> None:
+def test_what_is_lost_may_have_been_left(one: Host) -> None:
     """Where something that a caller left is lost with the outbox, this host clears what is live, like the others."""
-    one = host("one")
-    assert one.drain()
-    one.catch_up()
     since = one.trie.seq()
     one.hosts.abandon(one.trie, one.begin("a"))
     one.trie.segment.write(one.trie.segment.outbox.lose)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.children import DEADLINE_S
-from tests.engine.peopled import Host
+from tests.engine.peopled import Host, MakeHost
 from tests.forks import Forks
 from tests.servers import Servers
 from zoocache import clock, deps
@@ -34,22 +34,7 @@ from zoocache.storage import FOREVER
 from zoocache.storage.redis import RedisStore
 from zoocache.trie import target_of
 
-MakeHost = Callable[..., Host]
 DIGEST = bytes(range(16))
-
-
-@pytest.fixture
-def host(prefix: str, redis_url: str) -> Iterator[MakeHost]:
-    """Makes hosts under this test's prefix."""
-    made: list[Host] = []
-
-    def make(host_id: str, url: str = redis_url, **options: object) -> Host:
-        made.append(Host(prefix, host_id, url, **options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.leave()
 
 
 def settled(*hosts: Host) -> None:
@@ -487,6 +472,11 @@ def has(one: Host) -> bool:
     return one.store.load(DIGEST, clock.now()) is not None
 
 
+def busy(*_args: object) -> None:
+    """What LMDB says where a process was stopped in it."""
+    raise Busy("somebody stopped in it")
+
+
 def test_lmdb_hears(host: MakeHost, tmp_path: Path) -> None:
     """What another host invalidates is dead in this one's LMDB too, and nothing else is."""
     one, other = host("one"), host("other", store=tmp_path)
@@ -620,9 +610,6 @@ def test_lmdb_that_cannot_be_written(host: MakeHost, tmp_path: Path, monkeypatch
     one.drain()
     apply = store.apply
 
-    def busy(*_args: object) -> None:
-        raise Busy("somebody stopped in it")
-
     monkeypatch.setattr(store, "apply", busy)
     with pytest.raises(Busy):
         other.catch_up()
@@ -640,9 +627,6 @@ def test_two_that_hear_for_one_lmdb(host: MakeHost, tmp_path: Path, monkeypatch:
     save(one, "a")
     other.tell("a")
     assert other.drain()
-
-    def busy(*_args: object) -> None:
-        raise Busy("somebody stopped in it")
 
     with monkeypatch.context() as patch:
         patch.setattr(twin.store, "apply", busy)

@@ -11,6 +11,7 @@ import pytest
 import zoocache
 from tests.crowd import Runner
 from tests.forks import Forks
+from tests.points import act_at
 from zoocache import Busy, cacheable, runtime
 from zoocache.engine import keeping
 from zoocache.shm import points
@@ -50,13 +51,11 @@ def test_two_processes_that_set_one_key(other: str, lmdb: Path, forks: Forks, mo
     }  # fmt: skip
     act, expected = ways[other]
 
-    def reached(name: str) -> None:
-        if name == "engine.stored":
-            points.ARMED = None
-            assert 0 == forks.fork(act).wait()
+    def be_overtaken() -> None:
+        points.ARMED = None
+        assert 0 == forks.fork(act).wait()
 
-    monkeypatch.setattr(points, "reach", reached)
-    monkeypatch.setattr(points, "ARMED", {"engine.stored": ("", 1)})
+    act_at("engine.stored", be_overtaken, monkeypatch)
     zoocache.set("k", "first")
     assert expected == zoocache.get("k")
 

@@ -14,12 +14,11 @@ from tests.crowd import until
 from tests.listener.conftest import end_listeners
 from tests.proxy import Proxy
 from tests.servers import Servers
-from tests.shared_memory import objects_of
+from tests.shared_memory import remove_objects
 from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
 from zoocache.listener import starter
 from zoocache.shm.layout import H_CAUGHT_UP, H_REFUSED
-from zoocache.shm.object import CURRENT_S
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -88,9 +87,7 @@ def test_a_new_segment_is_looked_at_anew(redis_url: str, prefix: str, monkeypatc
     removed = runtime.engine().trie.segment
     until(removed.has_listener)
     invalidate("a")
-    for path in objects_of(prefix):
-        path.unlink()
-    time.sleep(CURRENT_S)
+    remove_objects(prefix)
     invalidate("a")
     segment = runtime.engine().trie.segment
     assert removed is not segment

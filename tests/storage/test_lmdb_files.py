@@ -6,14 +6,15 @@ import errno
 import logging
 import os
 import shutil
-import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import lmdb
 import pytest
 
-from tests.children import DEADLINE_S, Children
+from tests.children import Children
+from tests.crowd import Runner, stopping_at
 from tests.storage.steps import BOOT, START, body, hashed, living, save, store_at, works
 from zoocache.errors import StorageError
 from zoocache.storage import lmdb_closing
@@ -66,20 +67,6 @@ def test_what_is_used_after_it_was_closed_survives_a_reboot(writes: Callable[[Lm
     assert [b"alive", None] == [body(store_at(place, BOOT + 1), key) for key in ("alive", "dead")]
 
 
-def _pausing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> tuple[threading.Event, threading.Event]:
-    """Has whoever comes to this function say so, and wait before it is called."""
-    come, go_on, whole = threading.Event(), threading.Event(), getattr(owner, name)
-
-    def paused(*args: object) -> object:
-        if threading.current_thread() is not threading.main_thread():
-            come.set()
-            assert go_on.wait(DEADLINE_S)
-        return whole(*args)
-
-    monkeypatch.setattr(owner, name, paused)
-    return come, go_on
-
-
 @pytest.mark.parametrize("where", ["before it opens", "before the lock", "holding it"])
 def test_closed_in_the_middle_of_a_write(where: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one thread closes a store while another is at a write, that one closes it when it is done."""
@@ -92,13 +79,12 @@ def test_closed_in_the_middle_of_a_write(where: str, place: Path, monkeypatch: p
         "before it opens": (environments, "attach"), "before the lock": (Access, "_run"),
         "holding it": (locked, "_look"),
     }[where]  # fmt: skip
-    come, go_on = _pausing(monkeypatch, owner, name)
-    writer = threading.Thread(target=save, args=(store, "late"), kwargs={"stamp": stamp})
-    writer.start()
-    assert come.wait(DEADLINE_S)
+    gate = stopping_at(owner, name, monkeypatch)
+    writer = Runner(partial(save, stamp=stamp), store, "late")
+    gate.wait_inside()
     store.close()
-    go_on.set()
-    writer.join(DEADLINE_S)
+    gate.open()
+    assert writer.result()
     assert [b"alive", b"late"] == [body(store_at(place, BOOT + 1), key) for key in ("alive", "late")]
 
 
