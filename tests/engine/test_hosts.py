@@ -171,11 +171,13 @@ def test_more_than_the_outbox_holds(host: MakeHost) -> None:
 
 
 def test_too_large_a_message(host: MakeHost) -> None:
-    """An invalidation of more tags than the outbox has room for crosses as a clear."""
+    """An invalidation of more tags than the outbox has room for crosses as a clear, and what waits there stays."""
     one, other = host("one"), host("other")
     settled(one, other)
     since = other.trie.seq()
+    one.tell("waits")
     one.tell(*(f"tag:{'x' * 100}:{number}" for number in range(100)))
+    assert [0, 2] == [one.words[H_OUT_LOST], len(one.trie.segment.outbox.waiting(1 << 20))]
     settled(one, other)
     assert other.stale(since, "y")
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from zoocache import clock
 from zoocache.bus import Bus, Heard, Kind, Message, Position
-from zoocache.bus.message import pack
+from zoocache.bus.message import clear_in_place_of, pack
 from zoocache.engine.hearing import Following, Hearing
 from zoocache.engine.positions import glimpse_of, known_of, note_own
 from zoocache.engine.sending import Sending, change, finish
@@ -86,7 +86,7 @@ class Hosts:
         """
         segment = trie.segment
         owner = segment.slots.owner or segment.claim_slot(wall_ms)
-        end = segment.run(_tell, trie, owner, pack(message), message.kind, targets, wall_ms)
+        end = segment.run(_tell, trie, owner, _payload(trie, message), message.kind, targets, wall_ms)
         self._told(trie, message.kind)
         if segment.wake is not None:
             segment.wake.ring()
@@ -96,7 +96,7 @@ class Hosts:
         """Note what the caller is about to send; raises as `tell`."""
         segment = trie.segment
         owner = segment.slots.owner or segment.claim_slot(clock.wall_ms())
-        return segment.write(segment.outbox.append, owner, pack(message))
+        return segment.write(segment.outbox.append, owner, _payload(trie, message))
 
     def finish(
         self, trie: Trie, place: Place, message: Message, targets: Sequence[Target], wall_ms: int,
@@ -262,6 +262,13 @@ class Hosts:
     def close(self) -> None:
         """Let go."""
         self.bus.close()
+
+
+def _payload(trie: Trie, message: Message) -> bytes:
+    """What a record holds. What is too long for any becomes a `clear` already here, and not in `Outbox.append`: that
+    would lose all that waits besides, and have everything cleared once more after a caller who sends it by himself."""
+    packed = pack(message)
+    return packed if len(packed) <= trie.segment.outbox.longest else pack(clear_in_place_of(message))
 
 
 def _ring(trie: Trie) -> None:

@@ -94,14 +94,19 @@ class Unsound(Exception):
 
 
 class Outbox:
-    """The outbox of one segment. What must be called under the segment's lock says so."""
+    """The outbox of one segment. What must be called under the segment's lock says so.
 
-    __slots__ = ("_at", "_bytes", "_capacity", "_count", "_words")
+    Attributes:
+        longest: bytes of the longest payload that it can hold.
+    """
+
+    __slots__ = ("_at", "_bytes", "_capacity", "_count", "_words", "longest")
 
     def __init__(self, words: memoryview, raw: memoryview, layout: Layout) -> None:
         self._words = words
         self._capacity = layout.outbox
         self._count = layout.outbox // WORD
+        self.longest = layout.outbox - _HEAD_BYTES
         self._at = layout.outbox_at
         self._bytes = raw[self._at * WORD : self._at * WORD + layout.outbox]
 
