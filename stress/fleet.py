@@ -17,13 +17,16 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stress.board import C_FAULTS, C_KILLED, C_STOPPED_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board
 from zoocache.shm import points
+
+ENDS = signal.SIGINT, signal.SIGTERM
+"""What tells a run to end."""
 
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -86,9 +89,10 @@ class Fleet:
         words = self._board.slot(slot)
         words[S_STOPS] += 1
         armed = {point: (action, at)} if point else None
-        pid = spawn(lambda: self._be(slot, armed))
+        with uninterrupted():
+            pid = spawn(lambda: self._be(slot, armed))
+            member = self.members[slot] = Member(slot, pid, (point, action) if point else ("", ""), time.monotonic())
         words[S_PID] = pid
-        member = self.members[slot] = Member(slot, pid, (point, action) if point else ("", ""), time.monotonic())
         return member
 
     def _be(self, slot: int, armed: dict[str, tuple[str, int]] | None) -> None:
@@ -167,6 +171,17 @@ class Fleet:
         self.members.clear()
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have what ends a run wait until this is over. Who was forked, and is not known yet to the one that ends all,
+    would work on for as long as this process lives, and make anew what it removes."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def spawn(work: Callable[[], None]) -> int:
     """Fork a process that does `work` and exits: with 0, or with 1 and a traceback if it raised."""
     sys.stdout.flush()
@@ -179,6 +194,7 @@ def spawn(work: Callable[[], None]) -> int:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
         end_with_parent(parent)
         work()
         status = 0
@@ -223,16 +239,20 @@ def ask(question: Callable[[], Any], patience_s: float) -> Any:
         ChildProcessError: it died.
     """
     reader, writer = os.pipe()
-    pid = spawn(lambda: _answer(writer, question))
-    os.close(writer)
+    pid = status = 0
     try:
+        with uninterrupted():
+            pid = spawn(lambda: _answer(writer, question))
+        os.close(writer)
         answer = _read_all(reader, time.monotonic() + patience_s)
     except BaseException:
-        os.kill(pid, signal.SIGKILL)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
         raise
     finally:
         os.close(reader)
-        _, status = os.waitpid(pid, 0)
+        if pid:
+            _, status = os.waitpid(pid, 0)
     if status or not answer:
         raise ChildProcessError(f"the process that was asked ended with {os.waitstatus_to_exitcode(status)}")
     return json.loads(answer)

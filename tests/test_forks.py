@@ -26,14 +26,17 @@ from zoocache.trie import Trie
 def opened(prefix: str) -> list[str]:
     """The segments of a prefix that this process has open, which carry locks.
 
-    What it inherited of LMDB's lock file carries none, and is closed when nothing refers to it any more, which a thread
-    that is not there may do.
+    What it inherited of LMDB's lock file carries none, nor does the mapping of a segment that is gone. They are closed
+    when nothing refers to them any more, which a thread that is not there may do.
     """
     found = []
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the listing's own
             found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return sorted(name for name in found if name.startswith("/dev/shm/zoocache") and prefix in name)
+    return sorted(
+        name for name in found
+        if name.startswith("/dev/shm/zoocache") and prefix in name and not name.endswith(" (deleted)")
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("what", ["the segment", "the next segment", "LMDB"])

@@ -337,7 +337,7 @@ def test_daemon_threads_at_exit(children: Children) -> None:
     """
     for _ in range(3):
         assert 0 == children.code(text).wait()
-    assert [] == Core().check()
+    assert [] == [fault for fault in Core().check() if "harmless" not in fault]
 
 
 def test_an_exec_after_use(tmp_path: Path, children: Children) -> None:

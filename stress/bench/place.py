@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import zoocache
+from stress import listeners
 from stress.fleet import ask
 from zoocache.shm import segment
 
@@ -47,6 +49,7 @@ class Place:
     def remove(self) -> None:
         """Leave nothing behind."""
         try:
+            listeners.end(self.prefix, signal.SIGTERM)  # one that is about to begin, too
             for host_id in self._host_ids:
                 segment.destroy(self.prefix, host_id)
         finally:

@@ -21,7 +21,7 @@ SEED = 2
 SECONDS = 60.0
 OF_PROGRAM = {
     "storm": ("--processes", "3", "--slack", "5"),
-    "herd": ("--processes", "3", "--slack", "0.2"),
+    "herd": ("--processes", "3", "--slack", "1"),
     "killer": ("--processes", "4", "--slack", "1"),
     "churn": ("--processes", "3", "--slack", "5"),
     "reboot": ("--processes", "3", "--slack", "5"),

@@ -146,7 +146,7 @@ def test_a_sentinel_that_does_not_answer(guarded: Guarded, kind: str) -> None:
     """One that is away, or stands still, costs its share of the time; the next one answers."""
     with socket.create_server((HERE, 0)) as mute:
         other = free_port() if kind == "away" else mute.getsockname()[1]
-        link = Link(address_of(guarded.url(other)), 4.0)
+        link = Link(address_of(guarded.url(other)), 12.0)
         assert b"OK" == link.command("SET", "k", "v")
         assert b"v" == asyncio.run(link.command_async("GET", "k"))
         link.close()

@@ -18,7 +18,7 @@ import pytest
 
 from tests.storage.steps import BOOT, START, after, body, hashed, paths_of, save
 from zoocache.clock import Now
-from zoocache.storage import FOREVER, Failed, FarStore, Leads, Life, Loaded, Stamp, Store, Waits
+from zoocache.storage import FOREVER, Failed, FarStore, Leads, Life, Loaded, Stamp, Store, Waits, redis_steps
 
 Opened = Callable[[], Store]
 
@@ -569,16 +569,18 @@ class FarContract(StoreContract):
         leases = [(hashed(f"k{index}"), ONE) for index in range(1200)]
         assert [index == 700 for index in range(1200)] == store.renew(leases, 1000)
 
-    def test_a_failure_is_told(self, store: FarStore) -> None:
+    def test_a_failure_is_told(self, store: FarStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """Those who waited for a flight that raised learn what it raised; others compute again."""
+        monkeypatch.setattr(redis_steps, "FAILURE_MS", 600_000)  # this process may stand still meanwhile
         claim(store, "k", ONE)
         store.end(hashed("k"), ONE, b"ValueError: \0\xff")
         assert Failed(b"ValueError: \0\xff") == claim(store, "k", TWO, followed=ONE)
         assert Failed(b"ValueError: \0\xff") == claim(store, "k", THREE, followed=ONE)
         assert isinstance(claim(store, "k", TWO, followed=THREE), Leads)
 
-    def test_a_failure_without_a_word(self, store: FarStore) -> None:
+    def test_a_failure_without_a_word(self, store: FarStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also an empty text is a failure."""
+        monkeypatch.setattr(redis_steps, "FAILURE_MS", 600_000)
         claim(store, "k", ONE)
         store.end(hashed("k"), ONE, b"")
         assert Failed(b"") == claim(store, "k", TWO, followed=ONE)

@@ -105,7 +105,54 @@ def test_a_process_tells_where_it_stands(fleet: Fleet) -> None:
     """Asked for its stacks, a process shows what it is doing."""
     member = fleet.start(0)
     until(lambda: fleet.is_ready(0))
-    assert "in work" in fleet.stacks(member, DEADLINE_S)
+    until(lambda: "in work" in fleet.stacks(member, DEADLINE_S))
+
+
+class Interruption(Exception):
+    """What a signal handler raises."""
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    """Raise it."""
+    raise Interruption
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Whoever is forked; each time this process is told to end while it forks."""
+    fork, pids = os.fork, list[int]()
+
+    def fork_and_be_told() -> int:
+        pid = fork()
+        if pid:
+            pids.append(pid)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_and_be_told)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield pids
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("how", ["a member", "a question"])
+def test_an_end_amid_a_fork(how: str, fleet: Fleet, forked: list[int]) -> None:
+    """Who is being forked when a run is told to end is ended with the others."""
+    with pytest.raises(Interruption):
+        fleet.start(0) if how == "a member" else ask(signal.pause, DEADLINE_S)
+    fleet.end()
+    assert 1 == len(forked)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(forked[0], os.WNOHANG)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
+
+
+def test_whoever_is_forked_can_be_told_to_end(fleet: Fleet) -> None:
+    """The signals that a fork holds up come to the forked process."""
+    member = fleet.start(0)
+    until(lambda: fleet.is_ready(0))
+    os.kill(member.pid, signal.SIGTERM)
+    until(lambda: [each.status for each in fleet.look()] == [-signal.SIGTERM])
 
 
 def test_a_question_is_answered_by_another_process() -> None:

@@ -12,7 +12,7 @@ from tests.stress.conftest import Ended
 Stress = Callable[..., Ended]
 
 SHORT = ("--processes", "3", "--seconds", "3", "--slack", "5", "--least", "1")
-UNTIL_CAUGHT = ("--processes", "3", "--seconds", "180", "--slack", "0.2")
+UNTIL_CAUGHT = ("--processes", "3", "--seconds", "180", "--slack", "1")
 
 
 @pytest.mark.parametrize("storage", ["memory", "lmdb"])

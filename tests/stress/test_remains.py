@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stress import listeners
+from stress import listeners, processes
 from stress.run import PREFIX
 from tests.children import Children
 from tests.crowd import until
@@ -40,6 +40,7 @@ def test_a_run_whose_process_was_killed(
     ending.append((directory / PREFIX).read_text())
     until(lambda: objects_of(prefix) and listeners.of(ending[0]))
     assert 1 == stress_alone(children, tmp_path, "clean", str(run.pid)).status, "it lives"
+    processes.tell(listeners.of(ending[0]), signal.SIGSTOP)  # one that has nothing to do leaves by itself
     run.kill()
     assert -signal.SIGKILL == run.wait()
     (tmp_path / "others").touch()
