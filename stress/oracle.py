@@ -39,13 +39,19 @@ class Reading:
         self._keys = keys
         self.least = [board.finished[key] for key in keys]
 
+    def is_about_its_keys(self, testimony: Any) -> bool:
+        """Whether what was read is a testimony about these keys at all, and not the value of another call."""
+        if not isinstance(testimony, tuple | list):
+            return False
+        return len(testimony) == 1 + 2 * len(self._keys) and list(testimony[1::2]) == list(self._keys)
+
     def judge(self, testimony: Any) -> None:
         """Compare what was read with the truth.
 
         Raises:
             Wrong: it is stale, comes from the future, or is no testimony about these keys.
         """
-        if len(testimony) != 1 + 2 * len(self._keys) or list(testimony[1::2]) != list(self._keys):
+        if not self.is_about_its_keys(testimony):
             raise Wrong(f"a read of the keys {self._keys} brought {testimony!r}")
         for key, version, least in zip(self._keys, testimony[2::2], self.least, strict=True):
             if version < least:

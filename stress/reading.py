@@ -121,7 +121,7 @@ class Reader:
         """Measure a hit that has nobody to wait for; a fill does not count, nor what was stopped meanwhile."""
         lane, counters = self.lane, self.lane.counters
         stops, start_ns = lane.stops(), time.monotonic_ns()
-        filled_ns = quietly(self._process, lane.number)
+        filled_ns = self._moment(quietly(self._process, lane.number))
         took_ns = time.monotonic_ns() - start_ns
         if filled_ns < start_ns and lane.stops() == stops:
             counters[L_LONGEST_HIT_NS] = max(counters[L_LONGEST_HIT_NS], took_ns)
@@ -134,7 +134,7 @@ class Reader:
         """
         lane = self.lane
         stops, start_ns = lane.stops(), time.monotonic_ns()
-        filled_ns = aging(self._process, lane.number)
+        filled_ns = self._moment(aging(self._process, lane.number))
         end_ns = time.monotonic_ns()
         if filled_ns >= start_ns:
             self._young_ns, self._young_stops, self._held_late_ns = end_ns, stops, 0
@@ -144,6 +144,14 @@ class Reader:
             if late_s > GRACE_S:
                 lane.run.fail(f"OLD: what may be {AGE_S:g} s old was read {late_s:.3f} s after that, {lane}")
                 lane.run.halt()
+
+    def _moment(self, found: Any) -> int:
+        """What a call brought that computes nothing but when it was filled; now, if that is the value of another."""
+        if type(found) is int:
+            return found
+        self.lane.run.fail(f"a read of a moment brought {found!r}, {self.lane}")
+        self.lane.run.halt()
+        return time.monotonic_ns()
 
     def _raised(self, error: Exception, key: int, start_ns: int) -> None:
         lane = self.lane
@@ -159,11 +167,13 @@ class Reader:
         counters[L_READS] += 1
         if found is None and keys[0] in tree.NAME_KEYS:
             return
-        self._note(reading, found, way, keys, (start_ns, end_ns))
+        if reading.is_about_its_keys(found):
+            self._note(reading, found, way, keys, (start_ns, end_ns))
         try:
             reading.judge(found)
         except oracle.Wrong as wrong:
             self._report(wrong, keys)
+            return
         if found[0] < start_ns:
             counters[L_HITS] += 1
         if self._spoils and isinstance(found, list):

@@ -36,10 +36,11 @@ def test_what_is_not_older_is_right(board: Board, version: int) -> None:
         ((1, 2, 5), "brought"),
         ([1, KEY, 5, -1], "brought"),
         ((1, KEY), "brought"),
+        (5, "brought"),
     ],
 )
-def test_what_is_wrong_is_seen(board: Board, testimony: tuple[int, ...], fault: str) -> None:
-    """Stale, from the future, of another key, spoilt, cut short: each is told."""
+def test_what_is_wrong_is_seen(board: Board, testimony: object, fault: str) -> None:
+    """Stale, from the future, of another key, spoilt, cut short, no testimony at all: each is told."""
     with pytest.raises(oracle.Wrong, match=fault):
         oracle.Reading(board, [KEY]).judge(testimony)
 
