@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Generator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -277,6 +278,29 @@ def test_patiently_has_an_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyError):
         drive(patiently(fail))
     assert [] == tried
+
+
+def test_patiently_bears_to_be_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stopped process, or a loop that does other things, takes for a pause is not the lock's holder's time."""
+    now_s, tried = 0.0, 0
+    for room in ("zoocache.engine.effects", "zoocache.shm.lock"):
+        monkeypatch.setattr(f"{room}.time", SimpleNamespace(monotonic=lambda: now_s))
+
+    def act() -> int:
+        nonlocal tried
+        tried += 1
+        if tried < 4:
+            raise Busy("taken")
+        return tried
+
+    steps = patiently(act)
+    for held_up_s in (0.0, 100.0):
+        assert isinstance(next(steps), Pause)
+        now_s += held_up_s
+    next(steps)
+    with pytest.raises(StopIteration) as stop:
+        next(steps)
+    assert 4 == stop.value.value
 
 
 def test_patiently_does_not_wait_for_its_own_thread() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import posix_ipc
 import pytest
@@ -76,6 +77,39 @@ def test_a_stopped_holder_is_not_robbed(open_lock: OpenLock, holder: Fork, locke
     holder.resume()
     holder.kill()
     assert "next" == open_lock().run(str, "next")
+
+
+def test_a_waiter_that_stood_still(open_lock: OpenLock, holder: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was stopped, or had no processor, while he waited has as much patience left as before."""
+    now_s, slept = 0.0, 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s, slept
+        slept += 1
+        now_s += 100.0 if slept == 3 else seconds
+        if slept == 5:
+            holder.kill()
+
+    monkeypatch.setattr(lock_room, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
+    assert "in" == open_lock(2.0).run(str, "in")
+    assert 5 <= slept
+    assert 100.0 < now_s < 101.0
+
+
+def test_ordinary_delays_count_as_waiting(
+    open_lock: OpenLock, holder: Fork, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """A machine that wakes everybody late stretches no time-out."""
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds + 0.1
+
+    monkeypatch.setattr(lock_room, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
+    with pytest.raises(Busy):
+        open_lock(2.0).run(str)
+    assert 2.0 <= now_s < 2.2
 
 
 # Forks.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from zoocache.engine import fill as fills
 from zoocache.errors import Busy
 from zoocache.flight import Flight, Flights
-from zoocache.shm.lock import DEFAULT_TIMEOUT_S, Inside, at_once, pauses
+from zoocache.shm.lock import DEFAULT_TIMEOUT_S, Inside, at_once, pauses, stood_s
 
 if TYPE_CHECKING:
     import asyncio
@@ -217,7 +217,9 @@ def patiently(action: Callable[..., T], *args: Any) -> Steps[T]:
     except Busy:
         deadline_s = time.monotonic() + DEFAULT_TIMEOUT_S
     for pause_s in pauses():
+        planned_s = time.monotonic() + pause_s
         yield Pause(pause_s)
+        deadline_s += stood_s(planned_s)
         try:
             return at_once(action, *args)
         except Inside:

@@ -47,6 +47,11 @@ PATIENCE_S = 0.020
 DEFAULT_TIMEOUT_S = 2.0
 """A stopped holder is never robbed: a write gives up after this."""
 
+STOOD_S = 0.2
+"""Who overslept a pause by more stood still himself, stopped or for want of a processor. That is nobody else's time
+inside: without it a waiter would come back, look once, find somebody who has just come in, and call him stopped. A
+shorter delay counts as waiting, or a crowded machine would stretch the time-out many times over."""
+
 
 class _Mood(threading.local):
     """Of this thread: `timeout_s`, where `at_once` has set it."""
@@ -218,6 +223,7 @@ class Lock:
             if now >= deadline:
                 raise self._busy()
             time.sleep(pause_s)
+            deadline += stood_s(now + pause_s)
 
     def _patience_s(self) -> float:
         timeout_s = _mood.timeout_s
@@ -267,6 +273,16 @@ def at_once(action: Callable[..., T], *args: Any) -> T:
         return action(*args)
     finally:
         _mood.timeout_s = before
+
+
+def stood_s(planned_s: float) -> float:
+    """How long this thread has stood still; 0 for an ordinary delay.
+
+    Args:
+        planned_s: when its pause was to be over, by the monotonic clock.
+    """
+    late_s = time.monotonic() - planned_s
+    return late_s if late_s > STOOD_S else 0.0
 
 
 def _take_token(gate: Gate) -> bool:
