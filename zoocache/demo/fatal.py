@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from zoocache.demo.crew import Answer, Member
 from zoocache.demo.ledger import Line, begun
 from zoocache.demo.oracle import BEGUN, COST_MS, READS
@@ -69,13 +67,11 @@ def _leader(scene: Scene) -> None:
     scene.stage.tell(f"kill -9 {victim.pid}: {victim.name} is dead in the middle of its query")
     answers = scene.crew.answers(followers)
     faults = [fault for answer in _gather(scene, roamers) for fault in answer["faults"]]
+    _judge_heir(scene, answers, killed_s, scene.ledger.since(start), faults)
+
+
+def _judge_heir(scene: Scene, answers: list[Answer], killed_s: float, lines: list[Line], faults: list[str]) -> None:
     wishes = [wish for answer in answers for wish in answer["wishes"]]
-    _judge_heir(scene, wishes, killed_s, scene.ledger.since(start), faults)
-
-
-def _judge_heir(
-    scene: Scene, wishes: list[dict[str, Any]], killed_s: float, lines: list[Line], faults: list[str]
-) -> None:
     longest_s = max(wish["ended_s"] - max(wish["began_s"], killed_s) for wish in wishes)
     heirs = begun(lines).count(KEY) - 1
     done = sum(line.word == "done" and line.key == KEY for line in lines)
@@ -83,7 +79,7 @@ def _judge_heir(
     scene.judge(
         "A leader that is killed has one heir, within a second.",
         f"{heirs} of {len(wishes)} followers computed, {right} have the right answer; longest wait {longest_s:.2f} s",
-        heirs == done == 1 and right == len(wishes) and longest_s <= scene.sleeper.allowed_s(PROMISED_S), faults,
+        heirs == done == 1 and right == len(wishes) and longest_s <= _allowed_s(scene, answers), faults,
     )  # fmt: skip
 
 
@@ -106,7 +102,7 @@ def _holder(scene: Scene) -> None:
     scene.judge(
         "A write lock dies with its holder.",
         f"a write had waited for {killed_s - write['began_s']:.2f} s; it went on {waited_s:.3f} s after the kill -9",
-        write["began_s"] < killed_s and 0 < waited_s <= scene.sleeper.allowed_s(PROMISED_S),
+        write["began_s"] < killed_s and 0 < waited_s <= _allowed_s(scene, [write]),
     )  # fmt: skip
 
 
@@ -126,9 +122,13 @@ def _judge_hits(scene: Scene, hits: int, answers: list[Answer], computed: list[s
     scene.judge(
         "Hits wait for nobody, not even for who holds the write lock.",
         f"{hits:,} hits beside the frozen holder; the longest took {longest_s * 1000:.1f} ms",
-        not computed and longest_s <= scene.sleeper.allowed_s(PROMISED_S),
+        not computed and longest_s <= _allowed_s(scene, answers),
         [fault for answer in answers for fault in answer["faults"]],
     )  # fmt: skip
+
+
+def _allowed_s(scene: Scene, answers: list[Answer]) -> float:
+    return scene.sleeper.allowed_s(PROMISED_S, (answer["overslept_s"] for answer in answers))
 
 
 def _counts(scene: Scene, what: int, members: list[Member]) -> list[int]:

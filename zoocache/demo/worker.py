@@ -3,7 +3,8 @@
     python -c "from zoocache.demo.worker import main; main()" DIRECTORY ROW
 
 It reads through the cache, or changes the database and invalidates; it judges every read of its own by the oracle. It
-ends when its input does, whatever became of the director. Orders are JSON: {"do": "read", "tag": "org:1"}.
+ends when its input does, whatever became of the director. Orders are JSON: {"do": "read", "tag": "org:1"}. Each answer
+has "overslept_s": how late this process was woken at worst.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import zoocache
 from zoocache._zoocache import Core
 from zoocache.demo import queries, world
 from zoocache.demo.oracle import BEGUN, LONGEST_NS, UPDATES
+from zoocache.demo.pace import Sleeper
 from zoocache.demo.queries import Desk
 from zoocache.demo.world import Question
 
@@ -161,6 +163,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)  # on standard error: the director shows it if a promise is broken
     directory, row = sys.argv[1:]
     desk = queries.sit_down(Path(directory), int(row))
+    sleeper = Sleeper()
     for line in sys.stdin:
-        print(json.dumps(_obey(desk, json.loads(line))), flush=True)
+        answer = _obey(desk, json.loads(line))
+        print(json.dumps(answer | {"overslept_s": sleeper.worst_s}), flush=True)
+    sleeper.stop()
     queries.stand_up()
