@@ -128,18 +128,24 @@ class Fleet:
 
     def look(self) -> list[Departure]:
         """See who ended, and reap them; and who is stopped, perhaps by itself at a point."""
-        departures = []
-        for member in list(self.members.values()):
-            pid, status = os.waitpid(member.pid, os.WNOHANG | os.WUNTRACED)
-            if pid and os.WIFSTOPPED(status):
-                self._board.control[C_FAULTS] += not member.stopped_s
-                member.stopped_s = member.stopped_s or time.monotonic()
-            elif pid:
-                del self.members[member.slot]
-                departures.append(Departure(member, os.waitstatus_to_exitcode(status)))
-                self._board.control[C_KILLED] += departures[-1].status == -signal.SIGKILL
+        with uninterrupted():
+            looks = [self._look_at(member) for member in list(self.members.values())]
+        departures = [departure for departure in looks if departure is not None]
+        self._board.control[C_KILLED] += sum(each.status == -signal.SIGKILL for each in departures)
         self._count_stopped()
         return departures
+
+    def _look_at(self, member: Member) -> Departure | None:
+        """Who is reaped must be forgotten with it: his number may be another's by the time that all are killed."""
+        pid, status = os.waitpid(member.pid, os.WNOHANG | os.WUNTRACED)
+        if not pid:
+            return None
+        if os.WIFSTOPPED(status):
+            self._board.control[C_FAULTS] += not member.stopped_s
+            member.stopped_s = member.stopped_s or time.monotonic()
+            return None
+        del self.members[member.slot]
+        return Departure(member, os.waitstatus_to_exitcode(status))
 
     def _count_stopped(self) -> None:
         """Add the time since the last look if somebody is stopped: rather too much than too little."""

@@ -147,6 +147,28 @@ def test_an_end_amid_a_fork(how: str, fleet: Fleet, forked: list[int]) -> None:
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
 
 
+def test_an_end_amid_a_look(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has just been reaped when a run is told to end is not killed once more, and the others are."""
+    wait, (gone, other) = os.waitpid, (fleet.start(0), fleet.start(1))
+    fleet.kill(gone)
+
+    def reap_and_be_told(pid: int, options: int) -> tuple[int, int]:
+        found = wait(pid, options)
+        if found[0] == gone.pid:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    monkeypatch.setattr(os, "waitpid", reap_and_be_told)
+    with pytest.raises(Interruption):
+        until(fleet.look)
+    signal.signal(signal.SIGTERM, before)
+    assert [other] == [*fleet.members.values()]
+    fleet.end()
+    with pytest.raises(ChildProcessError):
+        wait(other.pid, os.WNOHANG)
+
+
 def test_whoever_is_forked_can_be_told_to_end(fleet: Fleet) -> None:
     """The signals that a fork holds up come to the forked process."""
     member = fleet.start(0)
