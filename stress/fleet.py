@@ -179,8 +179,8 @@ class Fleet:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Have what ends a run wait until this is over. Who was forked, and is not known yet to the one that ends all,
-    would work on for as long as this process lives, and make anew what it removes."""
+    """In a process of one thread: have what ends a run wait until this is over. Who was forked, and is not known yet to
+    the one that ends all, would work on for as long as this process lives, and make anew what it removes."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     try:
         yield

@@ -126,7 +126,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         pid = fork()
         if pid:
             pids.append(pid)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # a supervisor has one thread; this process may have others
         return pid
 
     monkeypatch.setattr(os, "fork", fork_and_be_told)
@@ -155,7 +155,7 @@ def test_an_end_amid_a_look(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> No
     def reap_and_be_told(pid: int, options: int) -> tuple[int, int]:
         found = wait(pid, options)
         if found[0] == gone.pid:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return found
 
     before = signal.signal(signal.SIGTERM, interrupt)
