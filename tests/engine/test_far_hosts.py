@@ -21,12 +21,14 @@ from tests.promises import world
 from tests.proxy import Proxy
 from tests.servers import Server, Servers
 from zoocache import cacheable, configure, keys
-from zoocache.engine import mutations
+from zoocache.engine import leased, mutations
 from zoocache.engine.watch import SERVED_S, WATCH_S
 from zoocache.errors import NotSent, StorageError
+from zoocache.listener import starter
 from zoocache.server.names import names_of
-from zoocache.shm.layout import H_CAUGHT_UP, H_LISTENER_PID
+from zoocache.shm.layout import H_BUS_N, H_CAUGHT_UP, H_LISTENER_PID
 from zoocache.shm.segment import attach_to_existing
+from zoocache.storage import redis_steps
 from zoocache.storage.redis import RedisStore
 
 
@@ -48,6 +50,16 @@ def _start(children: Children, host: str, storage_url: str, bus_url: str) -> Pee
     return fork_peer(children, env={name: value for name, value in env.items() if value})
 
 
+@pytest.fixture
+def lasting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that outlive a machine that stands still; who is there to renew them would shorten them."""
+    (tmp_path / "nothing.py").touch()
+    monkeypatch.setattr(starter, "PROGRAM", str(tmp_path / "nothing.py"))
+    monkeypatch.setattr(leased, "LONE_LEASE_MS", 600_000)
+    monkeypatch.setattr(redis_steps, "FAILURE_MS", 600_000)
+
+
+@pytest.mark.usefixtures("lasting")
 def test_one_fill_among_hosts(peer_on: Callable[[str], Peer]) -> None:
     """Who wants on another host what is being computed waits for it, and has it."""
     ann, bob = peer_on("one"), peer_on("two")
@@ -74,6 +86,7 @@ def test_a_leader_on_another_host_is_killed(peer_on: Callable[[str], Peer]) -> N
     assert [ann.pid, bob.pid] == world.fills("a")
 
 
+@pytest.mark.usefixtures("lasting")
 def test_a_leader_on_another_host_raises(peer_on: Callable[[str], Peer], shared_server: Server) -> None:
     """Whoever waits for a flight of another host that raises is told the type and the message, and tries no more."""
     ann, bob = peer_on("one"), peer_on("two")
@@ -197,6 +210,9 @@ def test_who_hears_nothing_believes_nothing_for_long(
         world.change("a", number)
         ann.call("zoocache.invalidate", "thing:a", wait=True)
         until(lambda: bob.call("thing", "a") == deaf.call("thing", "a") == number)  # noqa: B023
+    for host in ("one", "two"):
+        _wait_until_heard(host, server)  # what was computed before it had heard of 2 would be stale by that
+    assert [2, 2] == [each.call("thing", "a") for each in (bob, deaf)]
     proxy.drop()
     world.change("a", 3)
     ann.call("zoocache.invalidate", "thing:a", wait=True)
@@ -211,6 +227,19 @@ def two_hosts(
     """Starts a process on a host, with a bus, and each storage in turn."""
     urls = {"memory": lambda _: "", "lmdb": lambda host: f"lmdb://{tmp_path / host}", "redis": lambda _: redis_url}
     return lambda host: _start(children, host, urls[request.param](host), redis_url)
+
+
+def _wait_until_heard(host: str, server: Server) -> None:
+    """Until a host has heard all that was said."""
+    prefix = os.environ["ZOOCACHE_PREFIX"]
+    with server.client() as client:
+        n = int(client.hget(names_of(prefix).numbers, "n"))
+    segment = attach_to_existing(prefix, host_id=host)
+    assert segment is not None
+    try:
+        until(lambda: segment.words[H_BUS_N] >= n)
+    finally:
+        segment.leave()
 
 
 def _listener_of(host: str) -> int:

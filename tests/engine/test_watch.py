@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +21,7 @@ from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
 from zoocache.listener import starter
 from zoocache.shm.layout import H_CAUGHT_UP, H_REFUSED
+from zoocache.trie import Trie
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -38,6 +41,7 @@ def test_a_host_that_hears_nothing_says_so(
 ) -> None:
     """Who only reads is warned too, once, by name and without a secret, of a bus that is not there or refuses."""
     monkeypatch.setattr(watch, "WATCH_S", 0.05)
+    monkeypatch.setattr(watch, "SILENT_MS", 3_600_000)  # until it is known why: a listener may take long to come
     url = f"unix://{tmp_path / 'nobody'}"
     if trouble != "out of reach":
         server = servers.start("--requirepass", "right")
@@ -120,6 +124,20 @@ def test_who_looks_in_the_middle_of_a_look(
     looker._lost = drop_late
     call_until(lambda: believed)
     assert [False] == believed
+
+
+def test_a_first_catch_up_amid_a_look(prefix: str) -> None:
+    """A listener that catches up between two steps of a look has not been lost."""
+    steps, lost = count(), list[bool]()
+
+    def lag_ms(_trie: Trie, up_ms: int) -> int:
+        return 0 if next(steps) else up_ms
+
+    hosts = SimpleNamespace(lag_ms=lag_ms, has_caught_up=lambda _trie: bool(next(steps)))
+    looker = watch.Watch(hosts, lambda _trie: True, lambda: lost.append(True), 0)  # type: ignore[arg-type]
+    looker._beat_ms -= 1000  # it was made a while ago
+    assert looker.look(runtime.engine().trie)
+    assert [] == lost
 
 
 def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children, prefix: str) -> None:

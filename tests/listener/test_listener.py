@@ -25,7 +25,7 @@ from zoocache.config import Settings
 from zoocache.errors import ServerRefused
 from zoocache.listener import process, starter
 from zoocache.server.names import names_of
-from zoocache.shm.layout import C_LEASED, H_CAUGHT_UP, H_LISTENER_PID, H_OUT_TAIL, H_REFUSED
+from zoocache.shm.layout import C_LEASED, H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID, H_OUT_TAIL, H_REFUSED
 from zoocache.shm.segment import attach, private
 from zoocache.storage import FOREVER
 from zoocache.storage.lmdb import LmdbStore
@@ -139,12 +139,11 @@ def test_it_holds_nothing_of_the_one_who_started_it(used: MakeUsed, tmp_path: Pa
     assert (one.settings.server_url or "").encode() not in told
 
 
-def test_a_parent_whose_standard_streams_are_closed(children: Children, redis_url: str) -> None:
+def test_a_parent_whose_standard_streams_are_closed(used: MakeUsed, children: Children, redis_url: str) -> None:
     """Whoever reads a user's output reads its end when the user ends, listener or not; closed streams do not matter."""
-    child = children.call(start_without_streams, redis_url)
-    started = time.monotonic()
-    assert 0 == child.wait()
-    assert process.LINGER_S * 10 > time.monotonic() - started
+    stays = used(None)  # the listener outlives the child: who waited for its end would wait for ever
+    assert 0 == children.call(start_without_streams, redis_url).wait()
+    assert stays.trie.segment.has_listener()
 
 
 def start_without_streams(url: str) -> None:
@@ -265,6 +264,15 @@ def test_it_is_killed_when_it_has_just_come(used: MakeUsed, prefix: str, monkeyp
     end_listeners(prefix)
     assert not one.ensure()
     until(one.trie.segment.has_listener)
+
+
+def test_it_came_since_somebody_looked(used: MakeUsed) -> None:
+    """Who found no listener, and takes his turn when there is one, begins none, and leaves the turn to the next."""
+    one = used()
+    one.listened()
+    segment = one.trie.segment
+    assert not segment.write(starter._take_turn, segment, clock.up_ms())
+    assert 0 == segment.words[H_LISTENER_MS]
 
 
 def test_its_follower_has_caught_up_with_nothing(used: MakeUsed, prefix: str, servers: Servers) -> None:
@@ -622,14 +630,15 @@ def test_a_private_segment(redis_url: str, prefix: str, caplog: pytest.LogCaptur
 
 
 def test_a_listener_that_came_and_was_killed_long_after(
-    used: MakeUsed, prefix: str, caplog: pytest.LogCaptureFixture
+    used: MakeUsed, prefix: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who looks again only when it is gone has not failed to start one: the next one is begun at once."""
+    monkeypatch.setattr(starter, "STARTING_MS", 1000 * DEADLINE_S)  # the next one may take long to come
     one = used()
     assert not one.ensure()
     until(lambda: one.trie.segment.has_listener() and one.hosts.has_caught_up(one.trie))
     end_listeners(prefix)
-    one.starter._started_ms = 1  # long ago
+    one.starter._started_ms = clock.up_ms() - 2 * starter.STARTING_MS
     until(one.ensure)
     assert [] == caplog.records
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import zoocache
+from tests.children import DEADLINE_S
 from tests.crowd import together
 from tests.forks import Forks
 from tests.peers import Peer
@@ -18,6 +19,8 @@ from tests.promises import world
 from tests.shm import namespaces
 from zoocache import SegmentTooSmall, StorageIsFull, cacheable, configure, invalidate
 from zoocache._zoocache import Core
+from zoocache.engine import effects
+from zoocache.shm.lock import Lock
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -90,6 +93,9 @@ def test_a_full_segment_among_processes(
 ) -> None:
     """While one process fills the segment again and again, others never read the past."""
     monkeypatch.setenv("ZOOCACHE_SHM_SIZE", str(256 * KIB))
+    patience_s = Lock._patience_s
+    monkeypatch.setattr(effects, "DEFAULT_TIMEOUT_S", DEADLINE_S)  # who is inside may be without a processor
+    monkeypatch.setattr(Lock, "_patience_s", lambda lock: patience_s(lock) and DEADLINE_S)
     reader, filler = peer(), peer()
     reader.begin("count_stale_scores", 150)
     filler.begin("flood", 12)
@@ -165,6 +171,7 @@ def test_a_full_storage_among_threads(tmp_path: Path) -> None:
 def test_a_bound_that_all_processes_keep(lmdb: Path, peer: Callable[[], Peer], monkeypatch: pytest.MonkeyPatch) -> None:
     """`max_entries` holds for the storage of all processes together, and what was used lately is there."""
     monkeypatch.setenv("ZOOCACHE_MAX_ENTRIES", "50")
+    zoocache.get("anything")  # the environment is there: to make one takes as long as the disk does
     peers = [peer() for _ in range(3)]
     for number, each in enumerate(peers):
         each.begin("set_many", f"p{number}", 150)

@@ -16,7 +16,7 @@ import posix_ipc
 import pytest
 
 from tests.children import DEADLINE_S, Children
-from tests.crowd import Runner, until
+from tests.crowd import Gate, Runner, until
 from tests.forks import Fork, Forks
 from tests.shm.locking import PATIENT_S, OpenLock, is_free, shared_words
 from zoocache.errors import Busy
@@ -94,6 +94,24 @@ def test_a_waiter_that_stood_still(open_lock: OpenLock, holder: Fork, monkeypatc
     assert "in" == open_lock(2.0).run(str, "in")
     assert 5 <= slept
     assert 100.0 < now_s < 101.0
+
+
+def test_a_thread_that_stood_still(open_lock: OpenLock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So has who waits for another thread of his process, with which he stood still."""
+    lock, gate, asked = open_lock(2.0), Gate(), 0
+    holder = Runner(lock.run, gate.stop)
+    gate.wait_inside()
+
+    def monotonic() -> float:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            gate.open()
+        return 0.0 if asked == 1 else 100.0
+
+    monkeypatch.setattr(lock_room, "time", SimpleNamespace(monotonic=monotonic))
+    assert "in" == lock.run(str, "in")
+    holder.result()
 
 
 def test_ordinary_delays_count_as_waiting(

@@ -92,9 +92,11 @@ class Watch:
         Threads that come at once all look: one that relied on another's look would believe what that is about to drop.
         """
         self.has_listener = self._ensure(trie)
-        now_ms, is_heard = clock.up_ms(), self._hosts.has_caught_up(trie)
+        now_ms = clock.up_ms()
         lag_ms = self._hosts.lag_ms(trie, now_ms)
         beat_ms = now_ms - lag_ms
+        is_heard = self._hosts.has_caught_up(trie)  # the beat before it, as a listener notes them: or its first
+        # catch-up, if it came between the two, would look like one that was over again
         is_lost = not is_heard and (self._was_heard or beat_ms > self._beat_ms)
         if is_lost:
             self._patience_s = monotonic() + CATCH_UP_S

@@ -180,7 +180,10 @@ def _runs_program(pid: int) -> bool:
 
 
 def _take_turn(segment: Segment, now_ms: int) -> bool:
-    """Under the lock: whether it is this process's turn. A word of 0 is nobody's turn, however young the machine is."""
+    """Under the lock: whether it is this process's turn. A word of 0 is nobody's turn, however young the machine is; or
+    somebody has come since this process looked, who would find that word taken when he is killed."""
+    if segment.has_listener():
+        return False
     began_ms = segment.words[H_LISTENER_MS]
     if began_ms and 0 <= now_ms - began_ms < TURN_MS:
         return False

@@ -194,8 +194,8 @@ class Lock:
             return False, None
 
     def _enter(self, fd: int) -> None:
-        if not self._threads.acquire(False) and not self._threads.acquire(timeout=self._patience_s()):
-            raise self._busy()
+        if not self._threads.acquire(False):
+            self._wait_for_thread()
         gate = self._gate
         try:
             if gate is not None:
@@ -209,6 +209,19 @@ class Lock:
             _drain(gate)
         if points.ARMED:
             points.reach("lock.held")
+
+    def _wait_for_thread(self) -> None:
+        """In slices, each of which tells whether this process stood still; the thread that is inside did, too."""
+        now = time.monotonic()
+        deadline = now + self._patience_s()
+        while True:
+            planned = min(now + STOOD_S, deadline)
+            if self._threads.acquire(timeout=max(0.0, planned - now)):
+                return
+            deadline += stood_s(planned)
+            now = time.monotonic()
+            if now >= deadline:
+                raise self._busy()
 
     def _wait(self, fd: int) -> None:
         start = time.monotonic()
