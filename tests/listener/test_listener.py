@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -126,7 +127,10 @@ def test_it_holds_nothing_of_the_one_who_started_it(used: MakeUsed, tmp_path: Pa
     one = used()
     pid = one.listened()
     del os.environ["A_SECRET"]
-    opened = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    opened = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile: it has opened that itself
+            opened.add(os.readlink(fd))
     file.close()
     assert str(tmp_path / "kept") not in opened
     assert not any(name.startswith("pipe:") for name in opened)
@@ -269,8 +273,9 @@ def test_it_is_killed_when_it_has_just_come(used: MakeUsed, prefix: str, monkeyp
 def test_it_came_since_somebody_looked(used: MakeUsed) -> None:
     """Who found no listener, and takes his turn when there is one, begins none, and leaves the turn to the next."""
     one = used()
-    one.listened()
+    assert not one.ensure()
     segment = one.trie.segment
+    until(lambda: segment.has_listener() and one.hosts.has_caught_up(one.trie))  # nobody begins a second one
     assert not segment.write(starter._take_turn, segment, clock.up_ms())
     assert 0 == segment.words[H_LISTENER_MS]
 
@@ -281,7 +286,7 @@ def test_its_follower_has_caught_up_with_nothing(used: MakeUsed, prefix: str, se
     one = used("one", server.url)
     one.listened()
     end_listeners(prefix)
-    assert 1 == one.trie.words[H_CAUGHT_UP]
+    one.trie.words[H_CAUGHT_UP] = 1  # as it left it; one that was on its way may have taken it back before its end
     server.freeze()
     os.waitpid(starter.start(one.settings), 0)
     until(one.trie.segment.has_listener)

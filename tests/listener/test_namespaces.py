@@ -28,9 +28,9 @@ def host_in(prefix: str, url: str, spoken: Path, to_speak: Path, says: str, hear
         until(lambda: one.stale(since, hears))
         spoken.with_suffix(".done").touch()
         until(to_speak.with_suffix(".done").exists)
-        one.leave()
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)  # while somebody is attached: alone, it might have left already
         until(lambda: not is_alive(pid))
+        one.leave()
 
     return namespaces.with_shm("size=32m", work)
 
@@ -65,11 +65,10 @@ def test_the_first_process_of_a_container(prefix: str, redis_url: str) -> None:
         assert 1 < keeper
         for each in (keeper, pid):
             os.kill(each, signal.SIGKILL)
-        until(lambda: not one.trie.segment.has_listener())
+        until(lambda: not is_alive(pid))  # not: until there is no listener, for a second one may be on its way
         until(lambda: one.listened() != pid)
         until(lambda: one.ensure() and not any(Path(f"/proc/{each}").exists() for each in (keeper, pid)))
         one.leave()
-        os.kill(one.pid, signal.SIGTERM)
 
     try:
         if forks.fork(namespaces.as_first(lambda: None)).wait():
