@@ -17,7 +17,7 @@ from types import FrameType
 import pytest
 
 from tests.children import Children
-from tests.crowd import until
+from tests.crowd import Runner, until
 from tests.forks import Forks
 from tests.proxy import Proxy
 from tests.servers import Server, Servers
@@ -235,6 +235,29 @@ def test_a_server_that_does_not_take_the_connection(is_async: bool) -> None:
             called(link, is_async)
         for each in crowd:
             each.close()
+    link.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["thread", "task"])
+def test_a_server_whose_queue_is_full(servers: Servers, is_async: bool) -> None:
+    """Who finds no room among those that wait to be accepted waits until there is some: that is no outage."""
+    server = servers.start("--tcp-backlog", "1")
+    link, hasty = Link(address_of(server.url), GENEROUS_S), Link(address_of(server.url), 0.05)
+    server.freeze()
+    waiting: list[socket.socket] = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            waiting.append(socket.socket(socket.AF_UNIX))
+            waiting[-1].setblocking(False)
+            waiting[-1].connect(str(server.path))
+    with pytest.raises(ServerDown):
+        called(hasty, is_async)
+    asker = Runner(called, link, is_async)
+    time.sleep(0.1)  # no more than a chance to go wrong: whoever does not wait fails at once
+    server.thaw()
+    assert b"hello" == asker.result()
+    for each in waiting:
+        each.close()
     link.close()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoocache.server.greeting import Target, check, greeting, socket_for, targets
 from zoocache.server.resp import Garbled, Incomplete, Reply, first, pack
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import ssl
 
 CHUNK = 1 << 16
+QUEUE_PAUSE_S = 0.002
+"""A UNIX socket whose server has its queue full says so at once (connect(2), EAGAIN), where TCP waits: many who connect
+in one moment are no outage, and try again after this."""
 _monotonic = time.monotonic
 
 
@@ -140,12 +143,20 @@ def _connected(address: Address, tls: ssl.SSLContext | None, until_s: float) -> 
     raise trouble or ConnectionRefusedError("the host has no address")
 
 
+def _connect(sock: socket.socket, where: Any, until_s: float) -> None:
+    while True:
+        sock.settimeout(_left_s(until_s))
+        try:
+            return sock.connect(where)
+        except BlockingIOError:
+            time.sleep(QUEUE_PAUSE_S)
+
+
 def _connected_to(target: Target, address: Address, tls: ssl.SSLContext | None, until_s: float) -> socket.socket:
     family, where = target
     sock = socket_for(family)
     try:
-        sock.settimeout(_left_s(until_s))
-        sock.connect(where)
+        _connect(sock, where, until_s)
         if tls is None:
             return sock
         sock.settimeout(_left_s(until_s))

@@ -15,14 +15,14 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoocache.errors import ZooCacheError
 from zoocache.imports import whole
 from zoocache.server.greeting import Target, check, greeting, known_targets, socket_for, targets_of
 from zoocache.server.resp import Incomplete, Reply, first, pack
 from zoocache.server.url import Address
-from zoocache.server.wire import CHUNK, refuse_more
+from zoocache.server.wire import CHUNK, QUEUE_PAUSE_S, refuse_more
 
 if TYPE_CHECKING:
     import ssl
@@ -68,7 +68,7 @@ class AsyncWire:
     async def connect(self, target: Target, address: Address, tls: ssl.SSLContext | None, until_s: float) -> None:
         """Connect to one of the server's addresses, and greet it."""
         with self._deadline(until_s):
-            await self._loop.sock_connect(self._sock, target[1])
+            await self._connect(target[1])
             if tls is not None:
                 await self._shake_hands(tls, address)
             said = greeting(address)
@@ -76,6 +76,18 @@ class AsyncWire:
                 await self._send(b"".join(pack(each) for each in said))
             for each in said:
                 check(address, each, await self._read())
+
+    async def _connect(self, where: Any) -> None:
+        """As in wire.py; the loop's own call would take a UNIX socket that waits for room for one that is connected."""
+        if self._sock.family != socket.AF_UNIX:
+            return await self._loop.sock_connect(self._sock, where)
+        while True:
+            try:
+                return self._sock.connect(where)
+            except BlockingIOError:  # noqa: PERF203  # it is what the loop is for
+                if self.is_spent:
+                    raise TimeoutError from None
+                await asyncio.sleep(QUEUE_PAUSE_S)
 
     def close(self) -> None:
         """As `Wire.close`, when nobody waits for it; from anywhere."""
