@@ -351,7 +351,7 @@ def test_who_waits_knows_that_it_is_sent(
 
     monkeypatch.setattr(mutations, "WAIT_S", DEADLINE_S)
     invalidate()
-    assert 1 == server.ask("XLEN", stream)
+    assert 1 <= server.ask("XLEN", stream)  # two may send the same, where one of them stood still
     server.kill()
     monkeypatch.setattr(mutations, "WAIT_S", 0.3)
     before = zoocache.get_tag_version("a")

@@ -249,8 +249,7 @@ def test_a_wrong_password_of_the_bus_is_told(storage: str, tmp_path: Path, serve
         zoocache.clear()
     with server.client(password="another") as client:
         client.config_set("requirepass", PASSWORD)
-    until(lambda: not is_refused(invalidate))
-    zoocache.invalidate("a", wait=True)
+    until(lambda: not is_refused(lambda: zoocache.invalidate("a", wait=True)))
 
 
 def mistype(server: Server) -> tuple[str, Callable[[], None]]:
@@ -385,5 +384,4 @@ def test_a_listener_that_may_hear_and_not_send(servers: Servers) -> None:
     for _ in range(100):
         assert is_refused(lambda: zoocache.invalidate("a"))
     server.ask("ACL", "SETUSER", "ann", "+publish")
-    until(lambda: not is_refused(lambda: zoocache.invalidate("a")))
-    zoocache.invalidate("a", wait=True)
+    until(lambda: not is_refused(lambda: zoocache.invalidate("a", wait=True)))

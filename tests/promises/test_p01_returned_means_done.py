@@ -64,6 +64,7 @@ def test_siblings_and_children_of_other_names_live_on(storage: str, peer: Callab
 def test_several_tags_die_together(storage: str, peer: Callable[[], Peer]) -> None:
     """`invalidate` takes several tags and kills them all under one number."""
     other = peer()
+    world.be_in_touch()
     other.call("thing", "a")
     other.call("site")
     world.change("a", 1)
@@ -174,6 +175,7 @@ def test_no_thread_ever_reads_the_past(storage: str) -> None:
     assert [0, 0, 0] == [reader.result() for reader in readers]
 
 
+@pytest.mark.usefixtures("patient")
 def test_no_process_ever_reads_the_past(storage: str, peer: Callable[[], Peer]) -> None:
     """While one process changes and invalidates, no other gets less than what was true when it began to read."""
     readers = [peer(), peer()]

@@ -14,7 +14,7 @@ import zoocache
 from tests.crowd import Gate, Runner, followers, followers_elsewhere, until
 from tests.peers import Peer
 from tests.promises import world
-from zoocache import add_deps, cacheable, clear, invalidate, prune, runtime
+from zoocache import add_deps, cacheable, clear, invalidate, prune
 
 WINDOWS: list[tuple[str, str, Any]] = [
     ("static", "a:b", "a:b"),
@@ -222,9 +222,8 @@ def test_an_early_follower_may_have_it(storage: str) -> None:
             gate.stop()
         return number
 
-    engine = runtime.engine()
-    until(lambda: engine.watch() and (engine.hosts is None or engine.hosts.has_caught_up(engine.trie)))
-    leader = Runner(compute)  # the first catch-up is behind it, which makes everything stale
+    world.be_in_touch()
+    leader = Runner(compute)
     gate.wait_inside()
     early = [Runner(compute) for _ in range(5)]
     until(lambda: followers() == 5)

@@ -108,6 +108,7 @@ def test_a_herd_of_processes_computes_once(lmdb: object, peer: Callable[[], Peer
     assert [herd[0].pid] == world.fills("a")
 
 
+@pytest.mark.usefixtures("patient")
 def test_processes_that_begin_together_compute_once(lmdb: object, peer: Callable[[], Peer]) -> None:
     """Whoever comes first: for each of many cold keys one execution on the host."""
     zoocache.get("anything")  # the environment is there: to make one takes as long as the disk does

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import zoocache
-from tests.children import DEADLINE_S
 from tests.crowd import together
 from tests.forks import Forks
 from tests.peers import Peer
@@ -19,8 +18,6 @@ from tests.promises import world
 from tests.shm import namespaces
 from zoocache import SegmentTooSmall, StorageIsFull, cacheable, configure, invalidate
 from zoocache._zoocache import Core
-from zoocache.engine import effects
-from zoocache.shm.lock import Lock
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -88,14 +85,12 @@ def test_one_invalidation_of_more_tags_than_there_is_room_for(storage: str) -> N
     assert [] == Core().check()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_full_segment_among_processes(
     storage: str, peer: Callable[[], Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one process fills the segment again and again, others never read the past."""
     monkeypatch.setenv("ZOOCACHE_SHM_SIZE", str(256 * KIB))
-    patience_s = Lock._patience_s
-    monkeypatch.setattr(effects, "DEFAULT_TIMEOUT_S", DEADLINE_S)  # who is inside may be without a processor
-    monkeypatch.setattr(Lock, "_patience_s", lambda lock: patience_s(lock) and DEADLINE_S)
     reader, filler = peer(), peer()
     reader.begin("count_stale_scores", 150)
     filler.begin("flood", 12)
@@ -168,6 +163,7 @@ def test_a_full_storage_among_threads(tmp_path: Path) -> None:
     assert [400] * 4 == [runner.result() for runner in together([work] * 4)]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_bound_that_all_processes_keep(lmdb: Path, peer: Callable[[], Peer], monkeypatch: pytest.MonkeyPatch) -> None:
     """`max_entries` holds for the storage of all processes together, and what was used lately is there."""
     monkeypatch.setenv("ZOOCACHE_MAX_ENTRIES", "50")

@@ -164,6 +164,7 @@ def test_a_fork_in_the_middle_of_a_fill(storage: str, forks: Forks) -> None:
     assert 1 == outer.info().fills
 
 
+@pytest.mark.usefixtures("patient")
 def test_parent_and_child_write_at_once(storage: str, forks: Forks) -> None:
     """After a fork both invalidate, fill and read as fast as they can: the segment stays sound, no kill is lost."""
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import zoocache
-from zoocache import add_deps, cacheable
+from tests.crowd import until
+from zoocache import add_deps, cacheable, runtime
 
 gates: set[str] = set()
 """Names of things at which this process stops while it computes, says so, and waits for a line."""
@@ -26,6 +27,12 @@ gates: set[str] = set()
 def folder() -> Path:
     """Where the things are."""
     return Path(os.environ["WORLD"])
+
+
+def be_in_touch() -> None:
+    """With a bus: have the host's first catch-up, which makes everything in its trie stale, be over."""
+    engine = runtime.engine()
+    until(lambda: engine.watch() and (engine.hosts is None or engine.hosts.has_caught_up(engine.trie)))
 
 
 def change(name: str, number: int) -> None:
