@@ -118,7 +118,15 @@ def interrupt(_number: int, _frame: object) -> None:
 
 
 @pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def interruptible() -> Iterator[None]:
+    """SIGTERM raises here as it does in a run."""
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def forked(interruptible: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Whoever is forked; each time this process is told to end while it forks."""
     fork, pids = os.fork, list[int]()
 
@@ -130,9 +138,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return pid
 
     monkeypatch.setattr(os, "fork", fork_and_be_told)
-    before = signal.signal(signal.SIGTERM, interrupt)
-    yield pids
-    signal.signal(signal.SIGTERM, before)
+    return pids
 
 
 @pytest.mark.parametrize("how", ["a member", "a question"])
@@ -147,6 +153,7 @@ def test_an_end_amid_a_fork(how: str, fleet: Fleet, forked: list[int]) -> None:
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_end_amid_a_look(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has just been reaped when a run is told to end is not killed once more, and the others are."""
     wait, (gone, other) = os.waitpid, (fleet.start(0), fleet.start(1))
@@ -158,11 +165,9 @@ def test_an_end_amid_a_look(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> No
             signal.raise_signal(signal.SIGTERM)
         return found
 
-    before = signal.signal(signal.SIGTERM, interrupt)
     monkeypatch.setattr(os, "waitpid", reap_and_be_told)
     with pytest.raises(Interruption):
         until(fleet.look)
-    signal.signal(signal.SIGTERM, before)
     assert [other] == [*fleet.members.values()]
     fleet.end()
     with pytest.raises(ChildProcessError):

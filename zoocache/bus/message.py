@@ -26,10 +26,11 @@ _pack = (
 )  # one call of it is one step of the interpreter; a new packer each time takes twice as long
 
 
-def pack(message: Message) -> bytes:
-    """The bytes of a message; of a `clear`, if it is too long."""
+def pack(message: Message, room_bytes: int = MOST_BYTES) -> bytes:
+    """The bytes of a message; of a `clear`, if it is too long, or longer than the room that there is for it."""
     packed: bytes = _pack((VERSION, *message))
-    return packed if len(packed) <= MOST_BYTES else pack(clear_in_place_of(message))
+    size = len(packed)
+    return packed if size <= room_bytes and size <= MOST_BYTES else pack(clear_in_place_of(message))
 
 
 def clear_in_place_of(message: Message) -> Message:

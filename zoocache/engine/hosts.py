@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from zoocache import clock
 from zoocache.bus import Bus, Heard, Kind, Message, Position
-from zoocache.bus.message import clear_in_place_of, pack
+from zoocache.bus.message import pack
 from zoocache.engine.hearing import Following, Hearing
 from zoocache.engine.positions import glimpse_of, known_of, note_own
 from zoocache.engine.sending import Sending, change, finish
@@ -267,8 +267,7 @@ class Hosts:
 def _payload(trie: Trie, message: Message) -> bytes:
     """What a record holds. What is too long for any becomes a `clear` already here, and not in `Outbox.append`: that
     would lose all that waits besides, and have everything cleared once more after a caller who sends it by himself."""
-    packed = pack(message)
-    return packed if len(packed) <= trie.segment.outbox.longest else pack(clear_in_place_of(message))
+    return pack(message, trie.segment.outbox.longest)
 
 
 def _ring(trie: Trie) -> None:

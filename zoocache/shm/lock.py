@@ -216,7 +216,7 @@ class Lock:
         deadline = now + self._patience_s()
         while True:
             planned = min(now + STOOD_S, deadline)
-            if self._threads.acquire(timeout=max(0.0, planned - now)):
+            if self._threads.acquire(timeout=planned - now):
                 return
             deadline += stood_s(planned)
             now = time.monotonic()
