@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from stress import kept_history, tree, ways
 from stress.events import Event, Ring, events_of, lines
-from stress.fleet import spawn
+from stress.fleet import spawn, uninterrupted
 from stress.history import Checker, Violation, World, check, explain
 from stress.once import Once
 
@@ -140,7 +140,8 @@ class Proof:
             ring.attend(run.limit_s(PATIENCE_S))
         told, self._tell = os.pipe()
         self._answer, answer = os.pipe()
-        self._pid = spawn(lambda: _attend(Witness(run, slots_per_host, is_once), told, answer))
+        with uninterrupted():
+            self._pid = spawn(lambda: _attend(Witness(run, slots_per_host, is_once), told, answer))
         os.close(told)
         os.close(answer)
 

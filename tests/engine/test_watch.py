@@ -13,6 +13,7 @@ import pytest
 
 from tests.children import DEADLINE_S, Children
 from tests.crowd import until
+from tests.engine.peopled import MakeHost
 from tests.listener.conftest import end_listeners
 from tests.proxy import Proxy
 from tests.servers import Servers
@@ -138,6 +139,32 @@ def test_a_first_catch_up_amid_a_look(prefix: str) -> None:
     looker._beat_ms -= 1000  # it was made a while ago
     assert looker.look(runtime.engine().trie)
     assert [] == lost
+
+
+class Looked:
+    """The words of a segment, for a writer; somebody looks after each store."""
+
+    def __init__(self, words: memoryview, look: Callable[[], object]) -> None:
+        self._words, self._look = words, look
+
+    def __getitem__(self, index: int) -> int:
+        return self._words[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._words[index] = value
+        self._look()
+
+
+def test_a_look_amid_a_first_catch_up(host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor has one that is looked at between two steps of its catch-up."""
+    monkeypatch.setattr(watch, "WATCH_S", 0.0)
+    one, lost = host("one"), list[bool]()
+    looker = watch.Watch(one.hosts, lambda _trie: True, lambda: lost.append(True), 0)
+    words = one.trie.words
+    one.trie.words = Looked(words, lambda: looker.look(one.trie))  # type: ignore[assignment]
+    one.listen()
+    one.trie.words = words
+    assert ([], True, True) == (lost, bool(words[H_CAUGHT_UP]), looker._was_heard)
 
 
 def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children, prefix: str) -> None:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.children import DEADLINE_S, ROOT, Children
-from tests.crowd import until
+from tests.crowd import Gate, Runner, until
 from tests.forks import Forks
 from tests.listener.conftest import Used, end_listeners, is_alive, keeper_of
 from tests.proxy import Proxy
@@ -27,7 +28,7 @@ from zoocache.errors import ServerRefused
 from zoocache.listener import process, starter
 from zoocache.server.names import names_of
 from zoocache.shm.layout import C_LEASED, H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID, H_OUT_TAIL, H_REFUSED
-from zoocache.shm.segment import attach, private
+from zoocache.shm.segment import Segment, attach, private
 from zoocache.storage import FOREVER
 from zoocache.storage.lmdb import LmdbStore
 from zoocache.trie import Trie
@@ -52,6 +53,40 @@ def test_an_invalidation_crosses_hosts(used: MakeUsed) -> None:
     other.listened()
     cross(one, other)
     cross(other, one, "b")
+
+
+@pytest.mark.parametrize("who", ["a user", "a listener"])
+def test_who_looks_for_a_listener_that_is_just_coming(
+    who: str, used: MakeUsed, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """What a listener says that has come and caught up right behind somebody's look for one is not taken back."""
+    one, looks = used(), count()
+    segment = one.trie.segment
+
+    def has_listener(_: Segment) -> bool:
+        if next(looks):
+            return True
+        segment.words[H_CAUGHT_UP] = 1
+        return False
+
+    monkeypatch.setattr(Segment, "has_listener", has_listener)
+    if who == "a user":
+        one.starter.ensure(one.trie)
+    else:
+        process._becomes_listener(segment)
+    assert 1 == segment.words[H_CAUGHT_UP]
+
+
+def test_nobody_listens_and_somebody_writes(used: MakeUsed) -> None:
+    """Where nobody listens that is found also while another holds the lock."""
+    segment, gate = used().trie.segment, Gate()
+    segment.words[H_CAUGHT_UP] = 1
+    writer = Runner(segment.write, gate.stop)
+    gate.wait_inside()
+    starter.take_back(segment)
+    assert 0 == segment.words[H_CAUGHT_UP]
+    gate.open()
+    writer.result()
 
 
 def test_there_is_one(used: MakeUsed) -> None:

@@ -15,11 +15,13 @@ import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.forks import Forks
 from tests.shm import namespaces
+from tests.shm.locking import PATIENT_S
 from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
 from zoocache.shm import identity
 from zoocache.shm import layout as at
@@ -427,15 +429,34 @@ def test_others_may_fill_the_rest(in_namespace: InNamespace) -> None:
     in_namespace(namespaces.with_shm("size=1m", work))
 
 
+class Growing(list[int]):
+    """A header to which others write: after each look they have appended, and told."""
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        for word in (at.H_OUT_HEAD, at.H_OUT_TAIL, at.H_SEQ, at.H_FLOOR):
+            self[word] = super().__getitem__(word) + 8
+        return found
+
+
+def test_a_header_that_changes_meanwhile_is_sound(prefix: str) -> None:
+    """What others append and tell while a header is looked at does not make it one of a damaged segment."""
+    segment = attach(prefix, MIN_SIZE)
+    header = Growing(segment.words[:HEADER_WORDS].tolist())
+    assert is_sound_header(header, MIN_SIZE)
+    assert 0 < list(header)[at.H_OUT_TAIL]
+    segment.leave()
+
+
 def test_without_shared_memory_there_is_a_private_segment(in_namespace: InNamespace, forks: Forks) -> None:
     """Where /dev/shm is missing there is one warning, and a segment that forked children share."""
 
     def work() -> None:
         records = Records()
-        segment = attach("room", MIN_SIZE, 0.5)
+        segment = attach("room", MIN_SIZE, PATIENT_S)
         assert (False, 1) == (segment.shared, len(records.texts))
         assert "stay inside this process and the children it forks" in records.texts[0]
-        assert 0.5 == segment.lock._timeout_s
+        assert PATIENT_S == segment.lock._timeout_s
         touch_all(segment)
         child = os.fork()
         if not child:

@@ -61,6 +61,7 @@ def _storm(scene: Scene) -> None:
     scene.crew.order(scene.workers, "roam", "reading", tag=None, **order)
     scene.crew.order([scene.writer], "storm", "updating", pause_s=STORM_PAUSE_S, **order)
     scene.pause(max(scene.pace.part_s(0.12, 1.0, 5.0), scene.pace.left_s(0.42)))
+    scene.crew.wait_until(lambda: _is_new(scene.totals(), before), "a read, and an invalidation")
     scene.oracle.order_stop()
     (storm,) = scene.crew.answers([scene.writer])
     faults = faults_of(scene.crew.answers(scene.workers))
@@ -71,6 +72,10 @@ def _storm(scene: Scene) -> None:
         f"{storm['longest_s'] * 1000:.0f} ms): {stale:,} stale",
         reads > 0 and updates > 0 and stale == 0, faults,
     )  # fmt: skip
+
+
+def _is_new(totals: tuple[int, int, int], before: tuple[int, int, int]) -> bool:
+    return totals[0] > before[0] and totals[2] > before[2]
 
 
 def _subtree(scene: Scene) -> None:

@@ -212,8 +212,8 @@ class Hearing:
         if trouble is not None:
             raise trouble
         if is_done:
+            words[H_CAUGHT_UP] = 1  # before the beat: who has seen that one sees this (engine/watch.py)
             words[H_BEAT_MS] = max(words[H_BEAT_MS], moment.up_ms)
-            words[H_CAUGHT_UP] = 1
             _forget_want(trie, want)
             if own is not None and start is not None:
                 trie.segment.write(forget_own, trie, own)

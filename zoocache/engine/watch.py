@@ -95,8 +95,8 @@ class Watch:
         now_ms = clock.up_ms()
         lag_ms = self._hosts.lag_ms(trie, now_ms)
         beat_ms = now_ms - lag_ms
-        # After the beat, as a listener notes them: or its first catch-up, between the two, would look like one that was
-        # over again.
+        # After the beat, which a listener notes later: or its first catch-up, amid these steps or they amid its own,
+        # would look like one that was over again.
         is_heard = self._hosts.has_caught_up(trie)
         is_lost = not is_heard and (self._was_heard or beat_ms > self._beat_ms)
         if is_lost:

@@ -31,6 +31,7 @@ from zoocache.bus.redis import RedisBus
 from zoocache.config import Settings
 from zoocache.engine.hosts import Hosts
 from zoocache.errors import Busy, ConfigError, ServerDown, ServerRefused, StorageError
+from zoocache.listener.starter import take_back
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
 from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID, H_REFUSED
@@ -342,9 +343,8 @@ def _has_its_turn(segment: Segment, ending: Ending) -> bool:
 
 
 def _becomes_listener(segment: Segment) -> bool:
-    """Be the listener, unless there is one. What a killed one had heard is not all there is to hear any more. That is
-    taken back before the lock is taken: whoever sees that somebody listens sees that he has not caught up."""
+    """Be the listener, unless there is one. What a killed one said goes before: who sees this one must not see that."""
     if segment.has_listener():
         return False
-    segment.words[H_CAUGHT_UP] = 0
+    take_back(segment)
     return segment.become_listener()

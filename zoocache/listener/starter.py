@@ -96,7 +96,7 @@ class Starter:
                 _given.update(_ours(trie.words[H_LISTENER_PID]))
             return True
         if not self._failed_ms:
-            trie.words[H_CAUGHT_UP] = 0  # nobody listens, perhaps since long ago: see engine/watch.py
+            take_back(trie.segment)
         try:
             self._start_in_turn(trie.segment, clock.up_ms())
             if self._failed_ms:
@@ -177,6 +177,23 @@ def _ours(pid: int) -> set[int]:
 def _runs_program(pid: int) -> bool:
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         return PROGRAM.encode() in file.read().split(b"\0")
+
+
+def take_back(segment: Segment) -> None:
+    """Nobody listens, perhaps since long ago: then the host has not caught up (engine/watch.py).
+
+    In a round under the lock. Whoever becomes the listener after the look in it has the lock later than this, before he
+    has caught up: what he says then is not taken back. A lock that is taken is no reason to leave the word as it is:
+    to compute in vain is better than to believe in vain.
+    """
+    with contextlib.suppress(Orphaned):  # whoever uses it next attaches anew
+        if not segment.try_write(_take_back, segment)[0]:
+            _take_back(segment)
+
+
+def _take_back(segment: Segment) -> None:
+    if not segment.has_listener():
+        segment.words[H_CAUGHT_UP] = 0
 
 
 def _take_turn(segment: Segment, now_ms: int) -> bool:

@@ -170,11 +170,11 @@ def _is_sound(fd: int) -> bool:
     if size < MIN_SIZE or size % WORD:
         return False
     with mmap.mmap(fd, HEADER_WORDS * WORD) as header, memoryview(header).cast("Q") as words:
-        return is_sound_header(words.tolist(), size)
+        return is_sound_header(words, size)
 
 
-def is_sound_header(words: list[int], size: int) -> bool:
-    """Whether a header can be that of a segment of `size` bytes of this layout."""
+def is_sound_header(words: memoryview | list[int], size: int) -> bool:
+    """Whether a header can be that of a segment of `size` bytes of this layout. Others may write to it meanwhile."""
     parts: Layout = layout_of(size)
     fixed = {
         at.H_MAGIC: MAGIC, at.H_LAYOUT: LAYOUT, at.H_SIZE: size, at.H_STATE: at.LIVE, at.H_NODES: parts.nodes,
@@ -186,7 +186,7 @@ def is_sound_header(words: list[int], size: int) -> bool:
         and words[at.H_FLOOR] <= words[at.H_SEQ] + 1
         and max(words[at.H_COUNT], words[at.H_COUNT + 1]) <= parts.nodes
         and max(words[at.H_USED], words[at.H_USED + 1]) <= parts.arena
-        and words[at.H_OUT_TAIL] <= words[at.H_OUT_HEAD]
+        and words[at.H_OUT_TAIL] <= words[at.H_OUT_HEAD]  # the smaller one is read first: both grow
     )
 
 

@@ -133,7 +133,7 @@ class Segment:
         Raises:
             Orphaned: it is damaged.
         """
-        if not is_sound_header(self.words[: at.HEADER_WORDS].tolist(), self.layout.size):
+        if not is_sound_header(self.words, self.layout.size):
             log.warning("zoocache: segment %s is damaged while in use; it is replaced", self.name)
             self._give_up()
 

@@ -25,6 +25,7 @@ from lmdb import _envid
 
 from zoocache.imports import whole
 from zoocache.shm import kernel
+from zoocache.shm.lock import stood_s
 
 MAX_READERS = 2048
 
@@ -110,7 +111,9 @@ def _open(file: str, size: int, *, synced: bool) -> lmdb.Environment:
         except lmdb.Error as error:
             if "already open in this process" not in str(error) or time.monotonic() > deadline:
                 raise
+        planned = time.monotonic() + 0.001
         time.sleep(0.001)
+        deadline += stood_s(planned)
 
 
 def _open_beside_inherited(file: str, size: int, *, synced: bool) -> lmdb.Environment:
