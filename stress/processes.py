@@ -66,20 +66,26 @@ def tell(pids: Sequence[int], number: int) -> None:
 
 
 def is_dead(pid: int) -> bool:
-    """Whether it is a zombie, or gone."""
-    return _state_and_parent(pid)[0] in "ZX"
+    """Whether it is gone, or a zombie whose threads have all ended: until then what it has locked stays locked, though
+    its first thread, which is what the state is of, may be a zombie before the others."""
+    stat = _stat(pid)
+    return stat[0] in "ZX" and int(stat[_THREADS]) <= 1
 
 
 def parent_of(pid: int) -> int:
     """Who has started it; 0: it is gone."""
-    return int(_state_and_parent(pid)[1])
+    return int(_stat(pid)[_PARENT])
 
 
-def _state_and_parent(pid: int) -> list[str]:
+_PARENT, _THREADS = 1, 17
+"""Places behind the state, in what the kernel tells of a process (proc_pid_stat(5))."""
+
+
+def _stat(pid: int) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return ["X", "0"]
+        return ["X", *["0"] * _THREADS]
 
 
 def that_map(directory: Path) -> list[int]:
@@ -97,6 +103,6 @@ def _maps(pid: int) -> str:
 
 def _command(pid: int) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
     except (FileNotFoundError, ProcessLookupError):
         return []
