@@ -211,7 +211,7 @@ class Contract:
                 time.sleep(0.01)
             return watch.look()
 
-        assert 0.095 <= undisturbed(attempt) <= 1.1  # three pauses that are just short enough
+        assert 0.095 <= undisturbed(attempt) <= 1.6  # three pauses that are just short enough
 
     def test_the_ttl_of_a_function(self) -> None:
         """`cacheable(ttl=…)` ends, and the function runs again."""
@@ -238,7 +238,7 @@ class Contract:
         """With `read_extend_ttl` a value that is read lives on, far beyond its ttl; one that is not does not."""
 
         def attempt(number: int) -> None:
-            watch = Watch(0.3)
+            watch = Watch(0.1)
             put(f"left{number}", 1, ttl=0.4)
             put(f"read{number}", 1, ttl=0.4)
             while watch.look() < 1.0:

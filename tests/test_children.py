@@ -60,11 +60,12 @@ def test_a_child_hears_ctrl_c(children: Children) -> None:
     assert -signal.SIGINT == child.wait()
 
 
+@pytest.mark.timeout(3 * DEADLINE_S)
 def test_a_child_hears_ctrl_c_though_the_tests_do_not(children: Children) -> None:
     """It can be interrupted when the tests were started in the background of a shell, which has them ignore that."""
     own = f"{__file__}::{test_a_child_hears_ctrl_c.__name__}"
     command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "pytest", "-q"]
-    assert "1 passed" in children.command([*command, own]).output()
+    assert "1 passed" in children.command([*command, own]).output(deadline_s=2 * DEADLINE_S)
 
 
 def test_failure_is_told(children: Children) -> None:

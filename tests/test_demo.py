@@ -256,12 +256,13 @@ def test_the_tree_tells_the_last_invalidation_that_reached_a_tag() -> None:
 
 def test_who_ends_too_early_ends_the_demo(stage: Path) -> None:
     """A process that is not there any more is a fault that is named, never a wait."""
-    crew = Crew(stage, {})
+    crew = Crew(stage, {"ZOOCACHE_PREFIX": os.environ["ZOOCACHE_PREFIX"]})
     member = crew.hire("victim")
     try:
+        crew.ready([member])
         crew.kill(member)
         with pytest.raises(CrewFault, match="victim: has ended"):
-            crew.ready([member])
+            crew.answers([member])
         with pytest.raises(CrewFault, match="victim: is not there any more"):
             crew.order([member], "read", "asking", tag=None)
     finally:

@@ -106,10 +106,9 @@ def test_a_handler_forks_in_the_middle_of_an_import(forks: Forks) -> None:
 
 INTERRUPTED = """
 import ctypes, functools, os, signal, threading
-os.register_at_fork(before=functools.partial(ctypes.CDLL(None).usleep, 100_000))  # no Python runs there
+os.register_at_fork(before=functools.partial(getattr(ctypes.CDLL(None), "raise"), signal.SIGALRM))  # no Python runs
 from zoocache.imports import whole
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-signal.setitimer(signal.ITIMER_REAL, 0.05)
 child = os.fork()
 if not child:
     os._exit(0)

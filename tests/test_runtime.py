@@ -214,6 +214,7 @@ def test_a_child_of_a_child(forks: Forks) -> None:
     assert 2 == get()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_fork_while_threads_are_busy(forks: Forks) -> None:
     """A child that is forked while other threads read, write and compute finds every lock free."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.children import Child, Children
+from tests.children import DEADLINE_S, Child, Children
 from tests.forks import Forks
 from tests.shm.locking import shared_words
 from zoocache import clock, deps
@@ -427,7 +427,7 @@ def stopped(prefix: str, children: Children, make_trie: Callable[..., Trie]) -> 
 
 def invalidate_there(prefix: str, tags: list[str]) -> None:
     """In a child."""
-    print(invalidate(Trie(attach(prefix)), *tags))
+    print(invalidate(Trie(attach(prefix, lock_timeout_s=DEADLINE_S)), *tags))
 
 
 def test_readers_go_on_while_a_writer_is_stopped(stopped: Child, make_trie: Callable[..., Trie]) -> None:
@@ -457,7 +457,7 @@ WRITING = TAGS + 1
 
 def write_storm(prefix: str, seed: int, words: memoryview) -> None:
     """In a child: invalidate at random, and note what was promised once the call has returned."""
-    trie, chance = Trie(attach(prefix)), random.Random(seed)
+    trie, chance = Trie(attach(prefix, lock_timeout_s=DEADLINE_S)), random.Random(seed)
     for count in range(INVALIDATIONS):
         tag = chance.randrange(TAGS)
         new = invalidate(trie, f"t:{tag}")
@@ -478,7 +478,7 @@ def promise(words: memoryview, at: int, value: int) -> None:
 
 def read_storm(prefix: str, seed: int, words: memoryview) -> None:
     """In a child: fill and look at random; whatever was promised before a look must be seen by it."""
-    trie, chance = Trie(attach(prefix)), random.Random(seed)
+    trie, chance = Trie(attach(prefix, lock_timeout_s=DEADLINE_S)), random.Random(seed)
     kept: dict[int, tuple[int, int, trie_room.Sight]] = {}
     while words[WRITING]:
         tag = chance.randrange(TAGS)
@@ -517,7 +517,7 @@ def test_no_invalidation_is_lost_among_many_writers(prefix: str, make_trie: Call
     trie = make_trie()
 
     def work(me: int) -> None:
-        mine = Trie(attach(prefix))
+        mine = Trie(attach(prefix, lock_timeout_s=DEADLINE_S))
         for number in range(150):
             invalidate(mine, f"w:{me}:{number % 10}")
 

@@ -10,12 +10,14 @@ import pytest
 from tests.children import DEADLINE_S
 from tests.engine.peopled import Host, MakeHost
 from zoocache.engine import mutations
+from zoocache.listener import starter
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits until the server has it waits as long as a listener may take to come; forked peers have it too."""
+    """A listener may take long to come, and who waits until the server has it waits as long; forked peers too."""
     monkeypatch.setattr(mutations, "WAIT_S", DEADLINE_S)
+    monkeypatch.setattr(starter, "STARTING_MS", 1000 * DEADLINE_S)
 
 
 @pytest.fixture

@@ -119,7 +119,9 @@ class Host:
     def hear(self, timeout_s: float = DEADLINE_S) -> list[Heard]:
         """Do what comes next."""
         assert self._ear is not None
-        heard = list(self._ear.hear(timeout_s))
+        heard: list[Heard] = []
+        while not heard:  # what else comes is the answer to whether the connection is there
+            heard = list(self._ear.hear(timeout_s))
         self.hosts.hear(self.trie, heard, clock.now())
         return heard
 

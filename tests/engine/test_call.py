@@ -302,6 +302,7 @@ def test_who_follows_in_vain_computes_in_the_end() -> None:
     flights.end(flight, ABANDONED)
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_follows_another_process_in_vain_computes_in_the_end(lmdb: Path, forks: Forks) -> None:
     """It gives up after eight vain attempts there, too, and no sooner."""
     ready, go_on = os.pipe(), os.pipe()

@@ -350,6 +350,7 @@ class Ticker:
         self._task.cancel()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_loop_runs_on_while_a_lock_is_taken(forks: Forks) -> None:
     """Tasks that write while another process is inside let the loop come round, and write in the end."""
     import os
@@ -434,6 +435,7 @@ def test_a_loop_runs_on_while_another_process_computes(
     assert [leader.pid] == world.fills("a")
 
 
+@pytest.mark.usefixtures("patient")
 def test_at_once_waits_for_nobody(forks: Forks) -> None:
     """Inside `at_once` a lock that is taken is Busy immediately; outside it is waited for."""
     import os

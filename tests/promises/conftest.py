@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.children import DEADLINE_S, Children
+from tests.children import Children
 from tests.peers import Peer, fork_peer, start_peer
-from zoocache.engine import effects
-from zoocache.shm.lock import Lock
 
 STORAGES = ["memory", "lmdb", "redis", "redis+bus"]
 
@@ -53,14 +51,6 @@ def lmdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An LMDB storage, in force here and in all children; its directory."""
     monkeypatch.setenv("ZOOCACHE_STORAGE_URL", storage_url("lmdb", tmp_path))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a lock, here and in forked children, waits long: who is inside may have no processor."""
-    patience_s = Lock._patience_s
-    monkeypatch.setattr(effects, "DEFAULT_TIMEOUT_S", DEADLINE_S)
-    monkeypatch.setattr(Lock, "_patience_s", lambda lock: patience_s(lock) and DEADLINE_S)
 
 
 @pytest.fixture

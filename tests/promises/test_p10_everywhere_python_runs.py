@@ -248,6 +248,7 @@ def test_two_hundred_threads_at_once(storage: str) -> None:
     assert list(range(20)) == sorted(runs)
 
 
+@pytest.mark.usefixtures("patient")
 def test_threads_that_read_and_kill(storage: str) -> None:
     """Threads that read, kill, set, delete and clear at random break nothing."""
 
@@ -559,8 +560,7 @@ def test_a_finalizer_may_use_the_cache(storage: str) -> None:
                 invalidate("a")
     finally:
         gc.set_threshold(*before)
-    gc.collect()
-    assert 300 == len(collected)
+    until(lambda: (gc.collect(), len(collected))[1] == 300)  # if another thread collects, this collects nothing
 
 
 # Waiting.

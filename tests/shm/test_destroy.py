@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import DEADLINE_S
 from tests.crowd import until
 from tests.forks import Forks
 from tests.shared_memory import objects_of
 from zoocache.errors import SegmentError
 from zoocache.shm import identity, kernel
+from zoocache.shm import object as object_room
 from zoocache.shm.layout import LOCK_ATTACHED
 from zoocache.shm.segment import attach, attach_to_existing, destroy
 
@@ -30,9 +32,13 @@ def test_destroy_removes_what_nobody_uses(prefix: str) -> None:
     assert not destroy(prefix)
 
 
-def test_who_comes_while_it_is_removed_makes_no_other(prefix: str, forks: Forks) -> None:
+def test_who_comes_while_it_is_removed_makes_no_other(
+    prefix: str, forks: Forks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A listener that has found the segment, and waits for whoever is removing it, leaves nothing in its place."""
+    monkeypatch.setattr(object_room, "CREATION_S", DEADLINE_S)
     attach(prefix).leave()
+    gc.collect()  # the child inherits nothing that bears this name
     reader, writer = os.pipe()
     late = forks.fork(_find_none, prefix, reader)
     fd = os.open(identity.segment_file(identity.segment_name(prefix)), os.O_RDWR)

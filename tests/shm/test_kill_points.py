@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.children import DEADLINE_S
 from tests.forks import RAISED, Fork, Forks
 from tests.shm.locking import PATIENT_S
 from zoocache import deps
 from zoocache.errors import Busy
+from zoocache.shm import object as object_room
 from zoocache.shm import points
 from zoocache.shm.claims import FAILED, FREE, RUNNING, Claim
 from zoocache.shm.layout import CLAIM_WAYS, CLAIM_WORDS, LOAD_PERCENT, MIN_SIZE
@@ -268,11 +270,12 @@ def test_a_creator_killed_at(point: str, times: int, prefix: str, attach_here: A
     goes_on(trie)
 
 
-def test_a_creator_killed_while_others_wait(prefix: str, forks: Forks) -> None:
+def test_a_creator_killed_while_others_wait(prefix: str, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who wait for a creator that is killed make the segment themselves, and it is one."""
+    monkeypatch.setattr(object_room, "CREATION_S", DEADLINE_S)
     creator = forks.fork(armed, "segment.headed=stop", attach, prefix, MIN_SIZE)
     creator.wait_stopped()
-    newcomers = [forks.fork(lambda: attach(prefix, MIN_SIZE).write(int)) for _ in range(3)]
+    newcomers = [forks.fork(lambda: attach(prefix, MIN_SIZE, PATIENT_S).write(int)) for _ in range(3)]
     creator.kill()
     assert [0] * 3 == [child.wait() for child in newcomers]
     last = attach(prefix)

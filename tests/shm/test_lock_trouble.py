@@ -45,6 +45,7 @@ def work_and_watch(lock: Lock, words: memoryview, me: int) -> None:
         lock.run(inside, me << 32 | count)
 
 
+@pytest.mark.timeout(10 * DEADLINE_S)
 def test_hundreds_of_kills(open_lock: OpenLock, forks: Forks) -> None:
     """Processes that are killed at random while others work: never two inside, and nobody waits for the dead."""
     words = shared_words(4)

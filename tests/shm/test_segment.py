@@ -19,7 +19,7 @@ from tests.children import DEADLINE_S, Children
 from tests.crowd import Runner
 from tests.forks import Forks
 from tests.shared_memory import objects_of
-from tests.shm.locking import shared_words
+from tests.shm.locking import PATIENT_S, shared_words
 from zoocache.errors import Busy, SegmentError
 from zoocache.shm import identity, kernel
 from zoocache.shm import object as object_room
@@ -130,14 +130,15 @@ def test_an_incarnation_is_never_used_twice(attach_here: Attach, prefix: str) ->
 COLD_ROUNDS, NEWCOMERS = 12, 5
 
 
-def test_many_attach_at_once_from_cold(prefix: str, forks: Forks) -> None:
+def test_many_attach_at_once_from_cold(prefix: str, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many create the segment at the same moment, they end up on one, with its name, whole."""
+    monkeypatch.setattr(object_room, "CREATION_S", DEADLINE_S)
     words = shared_words(NEWCOMERS + 2)
 
     def come(place: int) -> None:
         while not words[NEWCOMERS]:
             time.sleep(0)
-        segment = attach(prefix, MIN_SIZE)
+        segment = attach(prefix, MIN_SIZE, PATIENT_S)
         segment.write(move_seq, segment)
         words[place] = segment.words[H_INCARNATION]
         assert segment.is_current()
@@ -155,8 +156,9 @@ def test_many_attach_at_once_from_cold(prefix: str, forks: Forks) -> None:
     last.leave()
 
 
-def test_newcomers_wait_for_a_creator(prefix: str, children: Children, forks: Forks) -> None:
+def test_newcomers_wait_for_a_creator(prefix: str, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is making the segment the others wait; they never see a half of it, and never make a second."""
+    monkeypatch.setattr(object_room, "CREATION_S", DEADLINE_S)
     code = "import sys; from zoocache.shm.segment import attach; attach(sys.argv[1], 262144); print('made'); input()"
     creator = children.code(code, prefix, points="segment.headed=stop")
     creator.wait_stopped()
@@ -522,7 +524,7 @@ def test_the_semaphore_may_go_at_any_time(attach_here: Attach, prefix: str, fork
     posix_ipc.unlink_semaphore(identity.gate_name(old.name))
 
     def write_anew() -> None:
-        new = attach(prefix)
+        new = attach(prefix, None, PATIENT_S)
         for _ in range(100):
             new.write(move_seq, new)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.children import DEADLINE_S
-from tests.storage.steps import START, after, body, hashed, living, save, store_at, works
+from tests.storage.steps import PATIENT_S, START, after, body, hashed, living, save, store_at, works
 from zoocache.errors import StorageError
 from zoocache.storage import Store
 from zoocache.storage.lmdb import LmdbStore
@@ -123,7 +123,7 @@ def orphan_maker(path: str) -> None:
 
 def reader_of_forker(path: str) -> None:
     """In a child: threads that read while the main thread forks children, which end in the ordinary way."""
-    store = LmdbStore(path, map_size=1 << 26)
+    store = LmdbStore(path, map_size=1 << 26, timeout_s=PATIENT_S)
     keys = [f"k{index}" for index in range(50)]
     for key in keys:
         save(store, key, body=key.encode() * 500)

@@ -10,6 +10,8 @@ from zoocache.storage import FOREVER, Life, Stamp, Store, lmdb_files
 from zoocache.storage.lmdb import MIN_MAP_SIZE, LmdbStore
 
 BOOT = 0xB007
+PATIENT_S = 20.0
+"""Who is inside a lock may have no processor for a while."""
 START = Now(1_700_000_000_000, 5_000_000, BOOT)
 
 
@@ -48,7 +50,7 @@ def body(store: Store, key: str, now: Now = START) -> bytes | None:
 
 def store_at(place: Path, boot: int = BOOT) -> LmdbStore:
     """A small store, as a process of this boot opens it."""
-    return LmdbStore(place, map_size=MIN_MAP_SIZE, boot=boot)
+    return LmdbStore(place, map_size=MIN_MAP_SIZE, boot=boot, timeout_s=PATIENT_S)
 
 
 def living(place: Path) -> Path:
@@ -64,7 +66,7 @@ def works(store: Store) -> bool:
 
 def fill_up(path: str, name: str, limit: int) -> None:
     """In a child: save more than the limit allows, and see that it is kept to."""
-    store = LmdbStore(path, max_entries=limit)
+    store = LmdbStore(path, max_entries=limit, timeout_s=PATIENT_S)
     most = 0
     for index in range(400):
         assert save(store, f"{name}{index}")

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
@@ -72,5 +73,5 @@ class LmdbMachine(StoreMachine):
         assert len(found) - 1 - len(lives) == self.store().count()
 
 
-TestLmdbMachine = LmdbMachine.TestCase
+TestLmdbMachine = pytest.mark.timeout(0 if is_long() else 300)(LmdbMachine.TestCase)
 TestLmdbMachine.settings = settings(max_examples=60 * (LONG if is_long() else 1), stateful_step_count=50, deadline=None)

@@ -191,14 +191,22 @@ class Relay:
         with selectors.DefaultSelector() as ready:
             ready.register(self._listening, selectors.EVENT_READ, None)
             ready.register(self._stopped, selectors.EVENT_READ, None)
-            while True:
-                for key, _ in ready.select():
-                    if key.fileobj is self._stopped:
-                        return
-                    if key.data is None:
-                        self._take(ready)
-                    else:
-                        self._pass_on(ready, key.fileobj, key.data)
+            while not self._go_on(ready):
+                pass
+            for key in list(ready.get_map().values()):
+                if key.data is not None:
+                    key.fileobj.close()  # type: ignore[union-attr]  # a socket
+
+    def _go_on(self, ready: selectors.BaseSelector) -> bool:
+        """Do what is there to do; whether that was the last."""
+        for key, _ in ready.select():
+            if key.fileobj is self._stopped:
+                return True
+            if key.data is None:
+                self._take(ready)
+            else:
+                self._pass_on(ready, key.fileobj, key.data)
+        return False
 
     def _take(self, ready: selectors.BaseSelector) -> None:
         near, _ = self._listening.accept()

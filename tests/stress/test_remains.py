@@ -33,8 +33,9 @@ def test_a_run_whose_process_was_killed(
     program: str, children: Children, stress: Stress, prefix: str, tmp_path: Path, ending: list[str]
 ) -> None:
     """Listeners, shared memory, files, the server's too: there before, gone after; what others have made stays."""
-    bus = ["--bus"] if program == "storm" else []
-    run = children.code(PROGRAM, program, "--seconds", "60", "--storage", "lmdb", *bus, env={"TMPDIR": str(tmp_path)})
+    of_program = ["--bus"] if program == "storm" else ["--hosts", "2"]
+    command = (PROGRAM, program, "--seconds", "60", "--slack", "20", "--processes", "2", "--storage", "lmdb")
+    run = children.code(*command, *of_program, env={"TMPDIR": str(tmp_path)})
     run.wait_for("  ")
     (directory,) = tmp_path.glob(f"zoocache-stress-{run.pid}-*")
     ending.append((directory / PREFIX).read_text())

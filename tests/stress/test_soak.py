@@ -17,6 +17,7 @@ from stress.board import L_READS, S_PID, Shape
 from stress.meters import LEAST, MIB, Series
 from stress.run import Options, opened
 from stress.server import served
+from tests.forks import Forks
 from tests.stress.conftest import Ended
 
 Stress = Callable[..., Ended]
@@ -83,9 +84,14 @@ def test_each_meter_is_judged(tmp_path: Path, prefix: str, monkeypatch: pytest.M
     assert MIB < readings["server"] == pytest.approx(server, rel=0.5)
 
 
-def test_the_meters_of_a_process() -> None:
+def test_the_meters_of_a_process(forks: Forks) -> None:
     """They show what it takes: memory, descriptors, threads; of one that is gone, nothing."""
-    gc.collect()  # what earlier tests left
+    assert 0 == forks.fork(_read_own_meters).wait()  # where no thread or file of another test comes or goes
+    assert {} == meters.of_process(2**22 + 1)
+
+
+def _read_own_meters() -> None:
+    gc.collect()
     before = meters.of_process(os.getpid())
     assert before["rss"] >= before["pss"] > MIB
     held = threading.Event()
@@ -98,7 +104,6 @@ def test_the_meters_of_a_process() -> None:
     for end in pipe:
         os.close(end)
     assert (before["threads"] + 1, before["descriptors"] + 2) == (after["threads"], after["descriptors"])
-    assert {} == meters.of_process(2**22 + 1)
 
 
 def test_the_meter_of_files(tmp_path: Path) -> None:

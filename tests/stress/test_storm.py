@@ -41,7 +41,7 @@ def test_storm_holds(storage: str, stress: Stress, tmp_path_factory: pytest.Temp
 
 def test_an_interrupted_run_leaves_nothing_behind(children: Children, prefix: str, tmp_path: Path) -> None:
     """SIGTERM in the middle: the fleet is killed, and segment, semaphore and files are removed."""
-    child = children.code(PROGRAM, "storm", "--seconds", "60", env={"TMPDIR": str(tmp_path)})
+    child = children.code(PROGRAM, "storm", "--seconds", "60", "--slack", "20", env={"TMPDIR": str(tmp_path)})
     child.wait_for("  ")
     until(lambda: objects_of(prefix))
     child.process.terminate()
