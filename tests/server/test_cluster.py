@@ -25,11 +25,15 @@ GENEROUS_S = 30.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and below those that the kernel gives to whoever connects: it stays free."""
+    """A port that nobody listens on, below those of tests/servers.py and of the kernel: it stays free. Other
+    tests do not get it as long as this process lives: it binds a name for it, in the abstract namespace (unix(7))."""
     while True:
-        port = random.SystemRandom().randrange(10_000, 30_000)  # not the seeded one, which other workers have as well
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+        port = random.SystemRandom().randrange(10_000, 20_000)  # not the seeded one, which other workers have as well
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as name:
+            name.bind(f"\0port {port} of a test of zoocache")
+            with socket.create_server(("", port)):
+                name.detach()
+                return port
 
 
 def node(servers: Servers) -> tuple[Server, tuple[str, ...]]:
