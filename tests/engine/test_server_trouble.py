@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,10 @@ from tests.promises import world
 from tests.proxy import Proxy
 from tests.servers import Server, Servers
 from zoocache import StorageError, cacheable, configure, runtime
-from zoocache.engine import core
+from zoocache.engine import core, leased
 from zoocache.errors import ConfigError, ServerRefused
+from zoocache.server.link import Link
+from zoocache.server.resp import Reply
 
 TIMEOUT_S = 0.3
 GENEROUS_S = 20.0
@@ -158,6 +161,41 @@ def test_a_slow_server_costs_a_time_out_and_then_nothing(servers: Servers, child
     assert 0 < runtime.engine().troubles
     proxy.heal()
     until(truth.is_shared)
+
+
+def test_who_is_cancelled_while_a_lease_is_granted(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is cancelled before the server's answer comes keeps nobody of his process waiting for the lease."""
+    monkeypatch.setattr(leased, "LONE_LEASE_MS", 3_600_000)
+    server, granted, ask = servers.start(), asyncio.Event(), Link.run_async
+    configure(storage_url=server.url, redis_timeout=GENEROUS_S, flight_timeout=3600)
+
+    def leases() -> list[bytes]:
+        with server.client() as client:
+            found: list[bytes] = client.keys("*:l:*")
+        return found
+
+    async def answer_late(*args: Any) -> Reply:
+        reply = await ask(*args)
+        if leases() and not granted.is_set():
+            granted.set()
+            await asyncio.Event().wait()
+        return reply
+
+    @cacheable
+    async def get() -> int:
+        return 5
+
+    async def go() -> None:
+        asking = asyncio.create_task(get())
+        await granted.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert 5 == await get()
+
+    monkeypatch.setattr(Link, "run_async", answer_late)
+    asyncio.run(go())
+    assert [] == leases()
 
 
 def test_who_prefers_an_error(servers: Servers) -> None:

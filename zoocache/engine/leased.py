@@ -10,8 +10,10 @@ Nothing but a value computed twice can come of a lease that is lost: what may be
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 from zoocache import clock
 from zoocache.engine import keeping
@@ -50,12 +52,14 @@ def bring(engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim
     token = _token(trie, claim)
     left = engine.left_leases.pop(call.digest, None)
     if left is not None:
-        yield from engine.ask("end", call.digest, left, None)
+        with _left_to_the_next(engine, call, left):
+            yield from engine.ask("end", call.digest, left, None)
     followed: bytes | None = None
     start_s = time.monotonic()
     while (waited_s := time.monotonic() - start_s) <= engine.settings.flight_timeout:
         since, asked_s = trie.seq(), time.monotonic()
-        answer = yield from engine.ask("claim", call.digest, token, _lease_ms(engine), followed, clock.now())
+        with _left_to_the_next(engine, call, token):  # the server may grant it to who has gone
+            answer = yield from engine.ask("claim", call.digest, token, _lease_ms(engine), followed, clock.now())
         if answer is None:
             break
         if isinstance(answer, Loaded):
@@ -88,16 +92,26 @@ def _lease_ms(engine: Engine) -> int:
 def _lead(
     engine: Engine, call: Call, flight: Flight, inside: Fill | None, claim: Claim | None, token: bytes, begun: Begun
 ) -> Steps[Result]:  # fmt: skip
-    """Compute under the lease. A caller that is interrupted can ask nobody any more: it leaves the lease to the next of
-    its process who wants the key, or to expire, for with its claim nobody renews it."""
+    """Compute under the lease, and give it back."""
+    with _left_to_the_next(engine, call, token):
+        try:
+            brought = yield from compute_and_save(engine, call, flight, inside, begun)
+        except Exception as error:
+            yield from engine.ask("end", call.digest, token, told(error))
+            raise
+        yield from engine.ask("end", call.digest, token, None)
+        return brought
+
+
+@contextlib.contextmanager
+def _left_to_the_next(engine: Engine, call: Call, token: bytes) -> Iterator[None]:
+    """A caller that is interrupted can ask nobody any more: it leaves the lease to the next of its process who wants
+    the key, or to expire, for with its claim nobody renews it."""
     try:
-        brought = yield from compute_and_save(engine, call, flight, inside, begun)
-    except Exception as error:
-        yield from engine.ask("end", call.digest, token, told(error))
+        yield
+    except Exception:
         raise
     except BaseException:
         if len(engine.left_leases) < MOST_LEFT:
             engine.left_leases[call.digest] = token
         raise
-    yield from engine.ask("end", call.digest, token, None)
-    return brought
