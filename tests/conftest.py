@@ -16,12 +16,11 @@ from hypothesis import HealthCheck, settings
 from stress import processes
 from tests.children import DEADLINE_S, Children
 from tests.forks import Forks
+from tests.patience import be_patient
 from tests.servers import Server, Servers
 from tests.shared_memory import objects_of
-from zoocache.engine import effects
 from zoocache.listener.starter import PROGRAM
 from zoocache.shm import object as shm_object
-from zoocache.shm.lock import Lock
 
 SEGMENT_BYTES = 4 << 20
 WORKERS_PER_CPU = 2
@@ -187,7 +186,5 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a lock, here and in forked children, waits long: who is inside may have no processor."""
-    patience_s = Lock._patience_s
-    monkeypatch.setattr(effects, "DEFAULT_TIMEOUT_S", DEADLINE_S)
-    monkeypatch.setattr(Lock, "_patience_s", lambda lock: patience_s(lock) and DEADLINE_S)
+    """Who waits for a lock, here and in forked children, waits long."""
+    be_patient(monkeypatch.setattr)

@@ -13,6 +13,9 @@ from celery import Celery
 from celery.signals import worker_init, worker_ready
 
 from tests.fleets import shop
+from tests.patience import be_patient
+
+be_patient()
 
 apart = {"global_keyprefix": f"{os.environ['ZOOCACHE_PREFIX']}:"}  # the server is shared with other tests
 

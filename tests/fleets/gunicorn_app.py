@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tests.fleets import shop
+from tests.patience import be_patient
+
+be_patient()
 
 PAGES: Mapping[str, Callable[[str], Any]] = {"ask": shop.ask, "price": shop.price, "raise": shop.raise_price}
 

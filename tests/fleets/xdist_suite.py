@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fleets import shop
+from tests.patience import be_patient
 
 ITEMS = "abc"
 
@@ -12,6 +13,7 @@ ITEMS = "abc"
 @pytest.fixture(scope="session")
 def expensive() -> int:
     """What each worker needs, and one computes."""
+    be_patient()
     return shop.price("expensive")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -69,16 +70,25 @@ def test_who_caught_it(expected: Caught, status: int, said: str) -> None:
 
 
 class AtWork(subprocess.Popen[bytes]):
-    """A run that is waited for from when it is at work: until then it may take as long as the machine needs."""
+    """A run that is waited for from when it is at work: until then it may take as long as the machine needs. In the
+    first wait it stands still, for else it might end.
+    """
 
     def __init__(self, command: list[str], *, stdout: IO[str], **others: Any) -> None:
-        self._said = stdout
+        self._said, self._is_held = stdout, True
         super().__init__(command, stdout=stdout, **others)
 
     def wait(self, timeout: float | None = None) -> int:
         """Its first line of progress comes first."""
         until(lambda: b"\n  " in os.pread(self._said.fileno(), 1 << 16, 0) or self.poll() is not None)
-        return super().wait(timeout)
+        if not self._is_held or self.poll() is not None:
+            return super().wait(timeout)
+        self._is_held = False
+        self.send_signal(signal.SIGSTOP)
+        try:
+            return super().wait(timeout)
+        finally:
+            self.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("patience_s", [60.0, 0.0], ids=["told", "killed"])
