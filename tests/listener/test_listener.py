@@ -19,6 +19,7 @@ from tests.children import DEADLINE_S, ROOT, Children
 from tests.crowd import Gate, Runner, until
 from tests.forks import Forks
 from tests.listener.conftest import Used, end_listeners, is_alive, keeper_of
+from tests.logs import said
 from tests.proxy import Proxy
 from tests.servers import Servers
 from tests.shared_memory import objects_of
@@ -613,7 +614,7 @@ def test_no_interpreter(
     one, other = used("one"), used("other")
     for each in (one, other, one, other):
         assert not each.ensure()
-    assert ["cannot be started" in record.message for record in caplog.records] == [True, True]
+    assert ["cannot be started" in record.message for record in said(caplog)] == [True, True]
     since = other.seq()
     end = one.tell("a")
     assert (False, False) == (one.ensure(), other.ensure())
@@ -651,7 +652,7 @@ def test_one_that_dies_at_once(
     until(lambda: one.ensure() or "is not there" in caplog.text)
     end = one.tell("a")
     until(lambda: one.ensure() or one.is_sent(end))
-    assert 1 == len(caplog.records)
+    assert 1 == len(said(caplog))
     assert not other.trie.segment.has_listener()
 
 
@@ -663,7 +664,7 @@ def test_a_private_segment(redis_url: str, prefix: str, caplog: pytest.LogCaptur
     caplog.clear()
     end = one.tell("a")
     until(lambda: one.ensure() or one.is_sent(end))
-    assert ([], False) == (caplog.records, shared.has_listener())
+    assert ([], False) == (said(caplog), shared.has_listener())
     one.trie.segment.leave()
     shared.leave()
     one._link.close()
@@ -680,7 +681,7 @@ def test_a_listener_that_came_and_was_killed_long_after(
     end_listeners(prefix)
     one.starter._started_ms = clock.up_ms() - 2 * starter.STARTING_MS
     until(one.ensure)
-    assert [] == caplog.records
+    assert [] == said(caplog)
 
 
 def test_processes_take_turns(used: MakeUsed) -> None:

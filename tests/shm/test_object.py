@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.forks import Forks
+from tests.logs import said
 from tests.shm import namespaces
 from tests.shm.locking import PATIENT_S
 from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
@@ -187,7 +188,7 @@ def test_damage_is_replaced_by_who_is_alone(
     write_word(file, at.H_SEQ, 77)
     DAMAGE[damage](file)
     segment = attach_here(None)
-    assert [logging.WARNING] == [record.levelno for record in caplog.records]
+    assert [logging.WARNING] == [record.levelno for record in said(caplog)]
     assert identity.segment_name(prefix) in caplog.text
     assert (0, False) == (segment.words[at.H_SEQ], segment.incarnation == incarnation)
     assert "ok" == segment.write(str, "ok")

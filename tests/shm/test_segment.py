@@ -458,11 +458,11 @@ def test_a_child_finds_room_for_its_descriptor(segment: Segment, forks: Forks) -
     segment.write(int)  # now the lock has its descriptor
 
     def work_at_the_limit() -> None:
-        for _ in range(2000):  # use up the free numbers below the highest
-            if (fd := os.open("/", os.O_RDONLY)) > 200:
-                os.close(fd)
-                break
-        resource.setrlimit(resource.RLIMIT_NOFILE, (201, 4096))
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        while (fd := os.open("/", os.O_RDONLY)) <= highest:
+            pass  # the free numbers are used up
+        os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fd, 4096))
         segment.after_fork()
         segment.write(move_seq, segment)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.forks import Forks
+from tests.logs import said
 from tests.shm.locking import PATIENT_S
 from zoocache.shm import identity
 from zoocache.shm.segment import Segment
@@ -75,5 +76,5 @@ def test_a_forbidden_semaphore(file: Path, segment: Segment, caplog: pytest.LogC
     wake.ring()
     wake.ring()
     assert not wake.wait()
-    assert 1 == len(caplog.records)
+    assert 1 == len(said(caplog))
     assert "is open to others" in caplog.text

@@ -15,6 +15,7 @@ import pytest
 
 from tests.children import Children
 from tests.crowd import Runner, stopping_at
+from tests.logs import said
 from tests.storage.steps import BOOT, START, body, hashed, living, save, store_at, works
 from zoocache.errors import StorageError
 from zoocache.storage import lmdb_closing
@@ -41,7 +42,7 @@ def filled(place: Path) -> LmdbStore:
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was said so loudly that somebody reads it."""
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return [record.getMessage() for record in said(caplog) if record.levelno >= logging.WARNING]
 
 
 # What a reboot leaves.
