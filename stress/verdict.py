@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import posix_ipc
 
+from stress import listeners
 from stress.fleet import ask
 from stress.run import Run
 from zoocache import clock, runtime
@@ -36,11 +38,14 @@ def pass_verdict(
 ) -> None:  # fmt: skip
     """Look at the segment, tell what is there, and report as failures of the run what should not be.
 
+    The listener is ended first: it may be inside the lock, with the token, at any moment, and a look is but one moment.
+
     Args:
         run: all its processes are gone.
         last_look: what else to do in the process that looks; returns faults.
         settle: configures the cache there; None: as the run does.
     """
+    listeners.end(run.prefix, signal.SIGTERM)
     try:
         found = ask(lambda: _inspect(run, last_look, settle or run.settle), run.limit_s(PATIENCE_S))
     except (TimeoutError, ChildProcessError) as error:
@@ -62,7 +67,8 @@ def _inspect(run: Run, last_look: Callable[[], list[str]], settle: Callable[[], 
     segment = runtime.engine().trie.segment
     shared, tokens = _shared_faults(core), _tokens(segment)
     gate = [] if tokens == 1 else [f"the gate holds {tokens} tokens, not 1"]
-    faults = [*shared, *gate, *last_look(), *_slot_faults(segment, core)]
+    slots = _slot_faults(segment, core)  # before anything is read, which begins a listener
+    faults = [*shared, *gate, *slots, *last_look()]
     words = segment.words
     return {
         "faults": [*faults, *_claim_faults(segment), *_shared_faults(core)],

@@ -98,11 +98,11 @@ class _Network:
     def __init__(self, target: str) -> None:
         self.target = target
         self.sockets: set[socket.socket] = set()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            place = free.getsockname()
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(place)  # by its number: only then the port stays with the socket while it refuses
+        with socket.socket() as free:
+            self.listener = socket.socket()
+            for each, place in ((free, ("127.0.0.1", 0)), (self.listener, None)):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                each.bind(place or free.getsockname())  # by number: so it keeps the port while it refuses
         self.listener.listen()
         self.listener.setblocking(False)
         self.listening = asyncio.Event()

@@ -78,6 +78,13 @@ def test_who_looks_for_a_listener_that_is_just_coming(
     assert 1 == segment.words[H_CAUGHT_UP]
 
 
+def test_who_takes_a_turn_while_a_listener_comes(used: MakeUsed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that is taken right when a listener comes, and gives its own back, is given back too."""
+    segment, looks = used().trie.segment, count()
+    monkeypatch.setattr(Segment, "has_listener", lambda _: next(looks) > 0)
+    assert (False, 0) == (starter._take_turn(segment, clock.up_ms()), segment.words[H_LISTENER_MS])
+
+
 def test_nobody_listens_and_somebody_writes(used: MakeUsed) -> None:
     """Where nobody listens that is found also while another holds the lock."""
     segment, gate = used().trie.segment, Gate()

@@ -147,6 +147,7 @@ def test_writes_end_in_a_clear_error(stopped: Child, point: str, monkeypatch: py
     all_is_well(4)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_killed_writer_is_followed_soon(storage: str, peer: Callable[[], Peer]) -> None:
     """The next write after one that died in the middle does not wait out the time-out."""
     waits_s = []

@@ -119,7 +119,9 @@ def test_a_cache_behind_sentinels(guarded: Guarded) -> None:
     configure(storage_url=guarded.url(), bus_url=guarded.url(), redis_timeout=GENEROUS_S)
     get = cacheable(deps="tag", namespace="n")(time.monotonic_ns)
     first = get()
-    guarded.members[0].ask("WAIT", 1, int(1000 * GENEROUS_S))
+    with guarded.members[0].client() as client:
+        client.set("k", "v")
+        assert 1 == client.wait(1, int(1000 * GENEROUS_S))
     guarded.fail_over()
     reset()
     link = Link(address_of(guarded.url()), GENEROUS_S)

@@ -77,7 +77,9 @@ class Front:
         """Close all, and wait for the threads."""
         for each in self._sockets:
             with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(
+                    each, socket.SHUT_RDWR
+                )  # a TLS socket's own takes from its thread what that uses
         for each in self._threads:
             each.join(GENEROUS_S)
         for each in self._sockets:

@@ -198,13 +198,17 @@ def _take_back(segment: Segment) -> None:
 
 def _take_turn(segment: Segment, now_ms: int) -> bool:
     """Under the lock: whether it is this process's turn. A word of 0 is nobody's turn, however young the machine is; or
-    somebody has come since this process looked, who would find that word taken when he is killed."""
+    somebody has come since this process looked, who would find that word taken when he is killed. He gives the word
+    back, without the lock, when he is there: so a look for him follows the store, too."""
     if segment.has_listener():
         return False
     began_ms = segment.words[H_LISTENER_MS]
     if began_ms and 0 <= now_ms - began_ms < TURN_MS:
         return False
     segment.words[H_LISTENER_MS] = now_ms
+    if segment.has_listener():
+        segment.words[H_LISTENER_MS] = 0
+        return False
     return True
 
 
