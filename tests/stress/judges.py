@@ -11,8 +11,8 @@ import re
 def who_saw(said: str, seed: int) -> set[str]:
     """Who found something stale in a run; what the oracle says of it must be whole."""
     found = {"history"} if re.search(rf"HISTORY, seed {seed}: (FRESH|VERSION): ", said) else set()
-    if "STALE: " not in said:
-        return found
+    if not re.search(r"^STALE: ", said, re.MULTILINE):  # who asks between two lives, or in the end, says so before it
+        return {*found, "check"} if "STALE: " in said else found
     report = re.search(
         r"STALE: key \d+ was read at version (\d+), though (\d+) was finished before\n"
         rf"  seed {seed}, slot \d, lane \d, key (\d+), tag zoo:\S+; the last events of this key:\n(.*)\n\n",
