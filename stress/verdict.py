@@ -45,8 +45,8 @@ def pass_verdict(
         last_look: what else to do in the process that looks; returns faults.
         settle: configures the cache there; None: as the run does.
     """
-    listeners.end(run.prefix, signal.SIGTERM)
     try:
+        listeners.end(run.prefix, signal.SIGTERM)
         found = ask(lambda: _inspect(run, last_look, settle or run.settle), run.limit_s(PATIENCE_S))
     except (TimeoutError, ChildProcessError) as error:
         run.fail(f"the cache cannot be used at the end, seed {run.options.seed}: {error}")

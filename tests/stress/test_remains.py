@@ -34,7 +34,7 @@ def test_a_run_whose_process_was_killed(
 ) -> None:
     """Listeners, shared memory, files, the server's too: there before, gone after; what others have made stays."""
     of_program = ["--bus"] if program == "storm" else ["--hosts", "2"]
-    command = (PROGRAM, program, "--seconds", "60", "--slack", "20", "--processes", "2", "--storage", "lmdb")
+    command = (PROGRAM, program, "--seconds", "600", "--slack", "20", "--processes", "2", "--storage", "lmdb")
     run = children.code(*command, *of_program, env={"TMPDIR": str(tmp_path)})
     run.wait_for("  ")
     (directory,) = tmp_path.glob(f"zoocache-stress-{run.pid}-*")
