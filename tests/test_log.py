@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from tests.children import Children
+from tests.logs import said
 from zoocache.log import log
 
 USE = """
@@ -23,7 +24,8 @@ def test_it_is_the_logger_of_that_name(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.INFO, "zoocache"):
         log.info("%d of %d", 1, 2)
         log.debug("nobody asked for this")
-    assert [("zoocache", logging.INFO, "1 of 2")] == caplog.record_tuples
+    (record,) = said(caplog)
+    assert ("zoocache", logging.INFO, "1 of 2") == (record.name, record.levelno, record.getMessage())
 
 
 def test_it_is_loaded_by_the_first_use_and_not_by_the_import(children: Children) -> None:
