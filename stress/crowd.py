@@ -23,6 +23,7 @@ import zoocache
 from stress.board import C_FREE, L_READS, Board
 from stress.run import Lane, Run
 from stress.threads import run_together
+from tests.patience import be_patient
 from zoocache import cacheable, keys
 from zoocache.flight import Flight, Flights
 from zoocache.shm.claims import Claim, Claims
@@ -225,6 +226,7 @@ def _batch(number: int) -> int:
 def main(run: Run, slot: int) -> None:
     """What a process of herd does until the run is over."""
     run.settle()
+    be_patient()  # fills are counted, and who gives up a lock that the lender has no processor for computes for himself
     listen()
     world.run, world.slot, world.raised, world.mutex = run, slot, {}, threading.Lock()
     lanes = [Lane(run, slot, number) for number in range(LANES)]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stress import listeners, mutants
 from stress.board import C_CLOCKS
-from stress.run import Run
+from stress.run import Run, destroy
 from zoocache import clock
 from zoocache.server.names import names_of
-from zoocache.shm import identity, segment
+from zoocache.shm import identity
 from zoocache.shm.layout import (
     H_BUS_EPOCH,
     H_BUS_MARK,
@@ -115,7 +115,7 @@ class Host:
 
     def remove(self) -> None:
         """Remove its segment; nobody is attached any more."""
-        segment.destroy(self._prefix, self.host_id)
+        destroy(self._prefix, self.host_id)
 
 
 class Hosts:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-GONE_S = 20.0
+GONE_S = 60.0
 TICK_S = 0.01
 
 

@@ -227,16 +227,22 @@ def _new_place() -> Place:
 def _remove(directory: Path, prefix: str) -> None:
     """Remove the segment, the semaphore and all files of a run."""
     try:
-        _destroy(prefix, time.monotonic() + GONE_S)
+        destroy(prefix)
     finally:
         shutil.rmtree(directory)
 
 
-def _destroy(prefix: str, until_s: float) -> None:
-    """Who was killed lets go of its memory first, and of its descriptors, and the locks on them, a moment later."""
+def destroy(prefix: str, host_id: str = "") -> None:
+    """Remove a segment and its semaphore once the last has let go of it: who was killed gives back its memory first,
+    and its descriptors, and the locks on them, a moment later; who reads what it maps can keep that for a moment more.
+
+    Raises:
+        SegmentError: somebody uses it.
+    """
+    until_s = time.monotonic() + GONE_S
     while True:
         try:
-            segment.destroy(prefix)
+            segment.destroy(prefix, host_id)
         except SegmentError as error:  # noqa: PERF203  # it is what the loop is for
             if error.errno != errno.EBUSY or time.monotonic() > until_s:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ from zoocache.shm.layout import (
 )
 from zoocache.shm.segment import Segment
 
-PATIENCE_S = 30.0
+PATIENCE_S, TICK_S = 30.0, 0.02
 NEVER_MS = 2**62
 HARMLESS = "harmless"
 """What `check` says of an insert that a kill cut short: the next insert settles it."""
@@ -95,9 +96,18 @@ def _tokens(segment: Segment) -> int:
 
 def _slot_faults(segment: Segment, core: Core) -> list[str]:
     faults = [] if segment.claim_slot(clock.now().wall_ms) else ["no slot is free, though nobody else is attached"]
-    known = (os.getpid(), segment.words[H_LISTENER_PID])
-    others = [process.pid for process in core.processes() if process.pid not in known]
+    others = _others(segment, core)
     return [*faults, f"slots of processes that are gone count as alive: {others}"] if others else faults
+
+
+def _others(segment: Segment, core: Core) -> list[int]:
+    """Who counts as alive. One whose first thread has ended maps nothing to who looks, and may live for a moment."""
+    until_s, known = time.monotonic() + PATIENCE_S / 2, (os.getpid(), segment.words[H_LISTENER_PID])
+    while others := [process.pid for process in core.processes() if process.pid not in known]:
+        if time.monotonic() > until_s:
+            break
+        time.sleep(TICK_S)
+    return others
 
 
 def _claim_faults(segment: Segment) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 from typing import NamedTuple
 
 import hypothesis.strategies as st
@@ -25,7 +26,6 @@ START_MS = 1_700_000_000_000
 
 tags = st.sampled_from(TAGS)
 eyes = st.integers(0, EYES - 1)
-_names = itertools.count()
 
 
 class Value(NamedTuple):
@@ -54,7 +54,7 @@ class TrieMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prefix = f"machine{os.getpid()}n{next(_names)}"
+        self.prefix = f"machine{os.getpid()}n{secrets.token_hex(4)}"
         self.segments: list[Segment] = []
         self.tries: list[Trie] = []
         for _ in range(EYES):

@@ -15,7 +15,7 @@ from typing import Any
 import zoocache
 from stress import listeners
 from stress.fleet import ask
-from zoocache.shm import segment
+from stress.run import destroy
 
 PATIENCE_S = 600.0
 MAP_SIZE = 2 * 1024**3
@@ -51,7 +51,7 @@ class Place:
         try:
             listeners.end(self.prefix, signal.SIGTERM)  # one that is about to begin, too
             for host_id in self._host_ids:
-                segment.destroy(self.prefix, host_id)
+                destroy(self.prefix, host_id)
         finally:
             shutil.rmtree(self.directory)
 

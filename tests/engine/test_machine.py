@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import random
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,7 +31,6 @@ from zoocache.engine import mutations
 from zoocache.engine.core import Engine
 
 MEMORY = Path("/dev/shm")
-_count = itertools.count()
 DISTURBANCES = ("clear", "prune", "prune", "crowd", "kill", "restart", "reboot", "remove", "clock")
 
 POINTS = 12
@@ -63,7 +62,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.place = Path(tempfile.mkdtemp(prefix="zoomachine-", dir=MEMORY if MEMORY.is_dir() else None))
         self.clock = clock_of(lambda: self.offset_ms)
         self.clock.__enter__()
-        prefix = f"machine{os.getpid()}n{next(_count)}"
+        prefix = f"machine{os.getpid()}n{secrets.token_hex(4)}"
         self.world = World(prefix, self.place / "store" if self.on_disk else None)
         self.points = reached_by(self.world)
         self.points.__enter__()

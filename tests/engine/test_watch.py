@@ -21,7 +21,7 @@ from tests.shared_memory import remove_objects
 from zoocache import cacheable, configure, invalidate, runtime
 from zoocache.engine import watch
 from zoocache.listener import starter
-from zoocache.shm.layout import H_CAUGHT_UP, H_REFUSED
+from zoocache.shm.layout import H_BEAT_MS, H_CAUGHT_UP, H_REFUSED
 from zoocache.trie import Trie
 
 
@@ -167,6 +167,18 @@ def test_a_look_amid_a_first_catch_up(host: MakeHost, monkeypatch: pytest.Monkey
     assert ([], True, True) == (lost, bool(words[H_CAUGHT_UP]), looker._was_heard)
 
 
+def test_what_was_loaded_when_the_host_heard(host: MakeHost) -> None:
+    """A listener that is killed before it notes its first beat was heard by who loaded meanwhile, without a look."""
+    one, lost = host("one"), list[bool]()
+    looker = watch.Watch(one.hosts, lambda _trie: True, lambda: lost.append(True), 0)
+    assert looker.look(one.trie)
+    one.trie.words[H_CAUGHT_UP] = 1
+    assert looker.may_load(one.trie)
+    one.trie.words[H_CAUGHT_UP] = 0  # as who finds no listener takes it back
+    looker._next_s = 0.0
+    assert (False, [True]) == (looker.look(one.trie), lost)
+
+
 def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children, prefix: str) -> None:
     """Who looked while the listener's first catch-up was under way finds out, too, that it died soon after that."""
     network = Proxy(children, servers.start().path)
@@ -181,7 +193,7 @@ def test_a_host_that_heard_for_a_moment(servers: Servers, children: Children, pr
         assert engine.watch()
         return words[H_CAUGHT_UP]
 
-    until(look)
+    until(lambda: look() and words[H_BEAT_MS])  # who dies before its first beat is the test above
     end_listeners(prefix)
     looker._next_s = 0.0
     assert not engine.watch()

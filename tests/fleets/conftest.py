@@ -11,6 +11,8 @@ from tests.fleets import shop
 STORES = ["lmdb", "redis+bus"]
 """Storages in which one process computes for all."""
 STORAGES = ["memory", *STORES]
+FLEET_S = 110.0
+"""How long a whole fleet may take, on a machine that has much else to do."""
 
 in_stores = pytest.mark.parametrize("storage", STORES, indirect=True)
 

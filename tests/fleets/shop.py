@@ -20,10 +20,14 @@ from pathlib import Path
 
 import zoocache
 from tests.children import DEADLINE_S
+from tests.patience import be_patient
 from zoocache import cacheable
 
 _visit = threading.Lock()
 """Held by the thread that has the books open, and over a fork."""
+
+if "SHOP" in os.environ:  # this is a process of a fleet, not that of the tests: its fills are counted
+    be_patient()
 
 os.register_at_fork(before=_visit.acquire, after_in_parent=_visit.release, after_in_child=_visit.release)
 

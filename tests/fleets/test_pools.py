@@ -12,7 +12,7 @@ import pytest
 
 from tests.children import Children
 from tests.fleets import shop
-from tests.fleets.conftest import STORES, in_stores
+from tests.fleets.conftest import FLEET_S, STORES, in_stores
 from tests.fleets.pools import PROCESSES, ROUNDS, lose_a_process, share, share_with_newcomers
 from zoocache._zoocache import Core
 
@@ -24,7 +24,7 @@ each_method = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @each_method
 def test_a_pool_shares_the_cache_of_its_user(storage: str, kind: str, method: str, children: Children) -> None:
     """A price that rose in the user of a pool is never followed by an old one in the pool, nor the other way round."""
-    seen = json.loads(children.call(share, kind, method).output())
+    seen = json.loads(children.call(share, kind, method).output(FLEET_S))
     risen = range(1, ROUNDS + 1)
     assert [[new, [new] * 6] for new in risen] == seen["mine"]
     assert [[new, new] for new in risen] == seen["theirs"]
@@ -37,7 +37,7 @@ def test_a_pool_shares_the_cache_of_its_user(storage: str, kind: str, method: st
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_processes_of_one_call_each(storage: str, method: str, children: Children) -> None:
     """A process that lives for one call has nothing old of the one that it comes from, and what it says stays said."""
-    seen = json.loads(children.call(share_with_newcomers, method).output())
+    seen = json.loads(children.call(share_with_newcomers, method).output(FLEET_S))
     assert [[new, [new] * 4] for new in range(1, 5)] == seen["mine"]
     assert [[new, new] for new in range(5, 9)] == seen["theirs"]
     assert [8] * 4 == seen["kept"]

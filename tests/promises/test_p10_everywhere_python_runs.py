@@ -25,6 +25,7 @@ import zoocache
 from tests.children import DEADLINE_S, ROOT, Children
 from tests.crowd import Gate, Runner, followers_elsewhere, together, until
 from tests.forks import Forks
+from tests.patience import be_patient
 from tests.peers import Peer, fork_peer
 from tests.promises import world
 from zoocache import RecursiveFill, cacheable, invalidate
@@ -46,7 +47,7 @@ def _paths(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pools_share_one_cache(lmdb: Path, method: str) -> None:
     """However a pool starts its processes: what one computed all have, and an invalidation reaches them all."""
     assert 0 == world.thing("mine")
-    with multiprocessing.get_context(method).Pool(2) as pool:
+    with multiprocessing.get_context(method).Pool(2, be_patient) as pool:
         assert [0] * 8 == pool.map(world.thing, ["mine"] * 8)
         assert [0] * 8 == pool.map(world.thing, ["theirs"] * 8)
         assert 0 == world.thing("theirs")
@@ -89,6 +90,7 @@ def test_an_unrelated_program(storage: str) -> None:
     assert 1 == world.thing("a")
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_prefork_server(lmdb: Path, children: Children) -> None:
     """A master that warmed the cache forks workers; they share it, die, are replaced, and it stays sound."""
     assert 0 == world.thing("warm")
@@ -389,8 +391,12 @@ def test_a_loop_that_is_closed_under_a_call(near: str) -> None:
     loop = asyncio.new_event_loop()
     loop.run_until_complete(begin())
     loop.close()
-    gc.collect()
-    assert {} == runtime.engine().flights._flights
+
+    def is_collected() -> bool:
+        gc.collect()
+        return not runtime.engine().flights._flights
+
+    until(is_collected)
     assert 2 == asyncio.run(get())
 
 

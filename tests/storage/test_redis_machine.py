@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 
 import pytest
 from hypothesis import settings
@@ -17,8 +17,6 @@ from zoocache.server.url import address_of
 from zoocache.storage import Store
 from zoocache.storage.redis import RedisStore
 
-_count = itertools.count()
-
 
 class RedisMachine(StoreMachine):
     """Two hosts' stores: one is called by a thread, one by tasks."""
@@ -28,7 +26,7 @@ class RedisMachine(StoreMachine):
 
     def open(self) -> list[Store]:
         """Under a prefix of this run's own."""
-        self.prefix = f"machine{os.getpid()}n{next(_count)}"
+        self.prefix = f"machine{os.getpid()}n{secrets.token_hex(4)}"
         return [self.opened(), Later(self.opened())]  # type: ignore[list-item]
 
     def opened(self) -> RedisStore:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import signal
 import time
+from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -44,13 +47,21 @@ def watch(core: Core, interval_s: float, *, once: bool) -> None:
     if once or not console.is_terminal or console.is_dumb_terminal:
         console.print(picture(core, state, TAGS_ONCE))
         return
+    screen = Live(console=console, screen=True, auto_refresh=False)
+    with contextlib.suppress(KeyboardInterrupt), _held_back(signal.SIGINT), screen:
+        screen.update(framed(core, state, console.height), refresh=True)
+        while signal.sigtimedwait({signal.SIGINT}, interval_s) is None:
+            screen.update(framed(core, state, console.height), refresh=True)
+
+
+@contextlib.contextmanager
+def _held_back(number: int) -> Iterator[None]:
+    """Let a signal wait until it is asked for: amid a rendering Ctrl-C could leave the terminal in its other screen."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
-        with Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(framed(core, state, console.height), refresh=True)
-                time.sleep(interval_s)
-    except KeyboardInterrupt:
-        return
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def framed(core: Core, state: Watch, height: int) -> RenderableType:

@@ -146,5 +146,9 @@ class Watch:
             self.look(trie)
 
     def may_load(self, trie: Trie) -> bool:
-        """Whether what lies on this host may be believed."""
-        return self._hosts.has_caught_up(trie) and self.is_near(trie)
+        """Whether what lies on this host may be believed. Who believes it has seen that the host is heard: a listener
+        that is killed between the end of its first catch-up and its first beat leaves no other trace to a look."""
+        if not self._hosts.has_caught_up(trie):
+            return False
+        self._was_heard = True
+        return self.is_near(trie)
