@@ -190,7 +190,7 @@ def test_a_fill_that_outlives_a_reset_is_not_found_afterwards() -> None:
             gate.stop()
         return zoocache.get_tag_version.__name__
 
-    configure(prefix=None, default_ttl=1000)
+    configure(default_ttl=1000)
     leader = Runner(get, True)
     gate.wait_inside()
     zoocache.reset()
