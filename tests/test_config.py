@@ -115,7 +115,10 @@ def test_an_empty_variable_is_not_set(text: str, monkeypatch: pytest.MonkeyPatch
     + [("read_extend_ttl", value) for value in (None, 0, 1, "yes")]
     + [("prefix", value) for value in ("", "x" * 65, "a b", "a/b", "a\0b", "a\n", "ä", b"a", 5)]
     + [("storage_url", value) for value in ("", "memory", 5, b"lmdb:///x", Path("/x"), "memory://x", "sqlite:///x")]
-    + [("storage_url", f"lmdb://{path}") for path in ("", "x", "localhost/x", "~/x", "/x?a=1", "/x#a", "/x\0y")]
+    + [
+        ("storage_url", f"lmdb://{path}")
+        for path in ("", "x", "localhost/x", "~/x", "/x?a=1", "/x#a", "/x\0y", "/x\ud800", "/x\udcff")
+    ]
     + [("bus_url", value) for value in ("", "lmdb:///x", "memory://", "nats://x", 5)]
     + [("redis_timeout", value) for value in (None, 0, -1, "1", True, math.inf)]
     + [("on_storage_error", value) for value in (None, "", "ignore", True)]

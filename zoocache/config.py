@@ -237,6 +237,12 @@ def _directory(path: str, name: str) -> str:
     if any(mark in path for mark in "?#\0"):
         raise ConfigError(f"{name}: the path after lmdb:// holds a '?', '#' or NUL; options are arguments of configure")
     try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{name}: the path after lmdb:// has bytes that are no UTF-8; LMDB gets a name of text"
+        ) from None
+    try:
         return os.path.realpath(path)
     except OSError as error:
         raise ConfigError(f"{name}: the path after lmdb:// cannot be followed ({error.strerror})") from error

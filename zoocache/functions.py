@@ -99,6 +99,10 @@ def invalidate(*tags: str, wait: bool = False) -> None:
         NotSent: with `wait`: it is done on this host, and Redis did not take it in time; it will be sent.
     """
     if tags:
+        for tag in tags:
+            if type(tag) is not str:  # one that compares as it likes would be another in a table of tags
+                tags = tuple(map(dependencies.check_tag, tags))
+                break
         engine = runtime.engine()
         if wait or engine.far is not None:
             drive(mutations.invalidate_steps(engine, tags, wait))

@@ -98,11 +98,22 @@ def cached_identity(fn: Callable[..., Any], deps: object, *limits: object) -> st
 
 def _deps_text(deps: Callable[..., Any]) -> str:
     if isinstance(deps, FunctionType):
-        return function_identity(deps)
+        return f"{function_identity(deps)}{_told_defaults(deps)}"
     try:  # a bound method, a partial, an object that can be called: told by who it is
         return token_of(deps)
     except TypeError:
         return os.urandom(_DIGEST_BYTES).hex()
+
+
+def _told_defaults(deps: FunctionType) -> str:
+    """What tells a function of `deps` from another of the same code: a loop gives each its own tag as a default. Those
+    of the cached function stand in its keys, as arguments."""
+    if deps.__defaults__ is None and deps.__kwdefaults__ is None:
+        return ""
+    try:
+        return _defaults(deps, (deps,))
+    except _Incomparable:  # one that a name leads to is the only one there
+        return "" if _public_name(deps) is not None else token_of(deps)
 
 
 def is_closure(fn: Callable[..., Any]) -> bool:
@@ -253,8 +264,12 @@ def _module(module: ModuleType) -> str:
 def _inner(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
     """A function that no name leads to, such as the one inside a decorator's wrapper: all it is made of."""
     home = namespace_name(fn.__globals__) or _program(fn.__globals__)
-    defaults = _content(fn.__defaults__, around), _content(tuple(sorted((fn.__kwdefaults__ or {}).items())), around)
-    return f"{home}:{fn.__qualname__}{_definition(fn, around)}{defaults}"
+    return f"{home}:{fn.__qualname__}{_definition(fn, around)}{_defaults(fn, around)}"
+
+
+def _defaults(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
+    by_name = tuple(sorted((fn.__kwdefaults__ or {}).items()))
+    return str((_content(fn.__defaults__, around), _content(by_name, around)))
 
 
 def _code(code: CodeType) -> str:

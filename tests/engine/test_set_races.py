@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import zoocache
-from tests.crowd import Runner
+from tests.crowd import Gate, Runner, followers, followers_elsewhere, until
 from tests.forks import Forks
 from tests.points import act_at
 from zoocache import Busy, cacheable, runtime
-from zoocache.engine import keeping
+from zoocache.engine import call, keeping
 from zoocache.shm import points
 from zoocache.storage.lmdb_access import Access
 
@@ -40,6 +40,56 @@ def test_what_is_set_at_the_last_moment_of_a_fill(storage: str, setter: str, mon
     monkeypatch.setattr(keeping, "hold_new", hold)
     assert "old" == compute()
     assert "new" == compute()
+
+
+@pytest.mark.parametrize("way", ["delete", "set and delete", "clear"])
+def test_who_comes_after_a_key_was_set_anew(storage: str, way: str) -> None:
+    """Who calls once `set`, `delete` or `clear` has returned gets nothing that was computed before, though what was set
+    is gone again and the older fill is still under way."""
+    gate, truth = Gate(), ["old"]
+
+    @cacheable
+    def get() -> str:
+        (found,) = truth
+        if found == "old":
+            gate.stop()
+        return found
+
+    leader = Runner(get)
+    gate.wait_inside()
+    truth[:] = ["new"]
+    if "set" in way:
+        zoocache.set(get.key_for(), "set")
+    zoocache.clear() if way == "clear" else zoocache.delete(get.key_for())
+    late = Runner(get)
+    until(lambda: followers() or followers_elsewhere() or not late.thread.is_alive())
+    gate.open()
+    assert ("old", "new", "new") == (leader.result(), late.result(), get())
+
+
+def test_who_computes_after_vain_flights_can_be_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was set stays, though a follower who had given up on flights computes what was there before."""
+    gates, truth = [Gate(), Gate()], ["old"]
+    free = [*gates]
+
+    @cacheable
+    def get() -> str:
+        (found,) = truth
+        if found == "old":
+            free.pop(0).stop()
+        return found
+
+    monkeypatch.setattr(call, "TRIES", 0)  # they are used up
+    both = []
+    for gate in gates:
+        both.append(Runner(get))
+        gate.wait_inside()
+    truth[:] = ["new"]
+    zoocache.set(get.key_for(), "new")
+    for gate, runner in zip(gates, both, strict=True):
+        gate.open()
+        assert "old" == runner.result()
+        assert "new" == get()
 
 
 @pytest.mark.parametrize("other", ["set", "delete"])

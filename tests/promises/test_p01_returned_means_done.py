@@ -16,6 +16,41 @@ from tests.promises import world
 from zoocache import cacheable, invalidate, invalidate_async
 
 
+class Loose(str):
+    """Text that compares without regard to case."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+def test_a_tag_that_compares_as_it_likes(storage: str) -> None:
+    """Of a tag that is of a subclass of `str` the plain text counts, whatever else it was found equal to before."""
+    zoocache.set("k", "old", deps="Org")
+    invalidate(Loose("org"))
+    assert "old" == zoocache.get("k")
+    invalidate(Loose("Org"))
+    assert zoocache.get("k") is None
+
+
+def test_deps_that_differ_in_a_default(storage: str) -> None:
+    """Functions for `deps` that a loop makes, each with its tag as a default, are two; so is what depends on them."""
+    truth = [1]
+
+    def load(x: int) -> int:
+        return x + truth[0]
+
+    by_tag = {tag: cacheable(deps=lambda _x, tag=tag: [tag])(load) for tag in ("a", "b")}
+    assert [2, 2] == [by_tag["a"](1), by_tag["b"](1)]
+    truth[0] = 2
+    invalidate("b")
+    assert [2, 3] == [by_tag["a"](1), by_tag["b"](1)]
+
+
 @pytest.mark.parametrize("tag", ["thing:a", "thing"])
 def test_an_invalidation_reaches_other_processes(storage: str, peer: Callable[[], Peer], tag: str) -> None:
     """A value that other processes hold ready is never handed out again once its tag, or one above it, was killed."""

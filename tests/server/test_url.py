@@ -58,7 +58,8 @@ def test_meaning(url: str, expected: Address) -> None:
         "redis+sentinel://host/main/secret", "redis+sentinel://host/a%20secret", "redis://host?sentinel_password=secret",
         "redis+sentinel:///secret", "unix+sentinel://host/secret", "redis+sentinel://host:99999/secret",
         "redis+sentinel://host/main?ssl_certfile=secret", "unix:///" + "secret" * 30, "unix:///a%00secret",
-        "redis://" + "secret" * 30,
+        "redis://" + "secret" * 30, "redis://:secret\udcff@host", "redis://secret\ud800:p@host", "unix:///secret\ud800",
+        "redis+sentinel://host/main?sentinel_password=secret\udcff", "redis://host/" + "1" * 5000,
     ],
 )  # fmt: skip
 def test_malformed(url: str) -> None:

@@ -82,7 +82,8 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
         joined = trie.seq()
         flight = engine.flights.join(own)
         if flight is own:
-            break
+            return None
+        was_overtaken = flight.overtaken  # by a `set` or the like, which may have returned before this call began
         is_told = _is_told(engine, trie)
         stamp = None if is_told else (yield from engine.ask("stamp"))
         if not (yield Follow(engine.flights, flight, waiting, engine.settings.flight_timeout)):
@@ -94,7 +95,7 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
             found = yield from computing.load(engine, call)
             if found is not None:
                 return (found[1],)
-        elif flight.kind == BROUGHT and _may_have(engine, flight.payload, trie, joined):
+        elif flight.kind == BROUGHT and not was_overtaken and _may_have(engine, flight.payload, trie, joined):
             live: Live = flight.payload
             try:
                 given = (live.hand_out(),)
@@ -103,6 +104,7 @@ def _follow(engine: Engine, call: Call, own: Flight, inside: Fill | None) -> Ste
             call.spec.counters.misses += 1
             fills.note(live.tags)
             return given
+    engine.flights.lead_apart(own)  # nobody follows it, but what is set meanwhile overtakes it
     return None
 
 

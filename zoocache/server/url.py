@@ -27,6 +27,7 @@ DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 MOST_DBS = 1 << 20
 _LONGEST_PATH = 107  # man 7 unix
+_LONGEST_DB = 20  # Python makes no number of a text of some thousand digits
 
 _FORMS = (
     "redis://[[user]:password@]host[:port][/db], rediss:// the same, unix://[[user]:password@]/path[?db=0], or "
@@ -118,6 +119,7 @@ def address_of(url: str, name: str = "storage_url") -> Address:
 def _common(scheme: str, parts: SplitResult, name: str) -> Address:
     """What all forms have: who asks, and how TLS is spoken."""
     options = _options(parts, name)
+    _check_text(name, parts.username, parts.password, *options.values())
     verify = options.get("ssl_cert_reqs") != "none"
     return Address(
         scheme=scheme,
@@ -131,6 +133,21 @@ def _common(scheme: str, parts: SplitResult, name: str) -> Address:
         sentinel_username=options.get("sentinel_username", ""),
         sentinel_password=options.get("sentinel_password", ""),
     )
+
+
+def _check_text(name: str, *texts: str | None) -> None:
+    """What is to be sent must be what UTF-8 can carry: an error at the sending would show it."""
+    if not _is_text("".join(filter(None, texts))):
+        raise ConfigError(f"{name}: user, password or an option has bytes that are no UTF-8; write those as %XX")
+
+
+def _is_text(text: str) -> bool:
+    """In a function of its own: the error, which holds the text, is not to be the context of another."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def same_place(one: Address, other: Address) -> bool:
@@ -184,14 +201,18 @@ def _path(parts: SplitResult, name: str) -> str:
     path = unquote(parts.path)
     if parts.hostname or not path.startswith("/"):
         raise ConfigError(f"{name} is no absolute path: unix:// is followed by /path/of/socket, three slashes in all")
-    if len(os.fsencode(path)) > _LONGEST_PATH or "\0" in path:
-        raise ConfigError(f"{name}: the path of a socket has at most {_LONGEST_PATH} bytes")
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        size = _LONGEST_PATH + 1
+    if size > _LONGEST_PATH or "\0" in path:
+        raise ConfigError(f"{name}: the path of a socket has at most {_LONGEST_PATH} bytes, each of a character")
     return os.path.normpath(path)
 
 
 def _db(parts: SplitResult, text: str, name: str) -> int:
     text = dict(parse_qsl(parts.query)).get("db") or text or "0"
-    if not (text.isascii() and text.isdigit() and int(text) < MOST_DBS):
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_DB and int(text) < MOST_DBS):
         raise ConfigError(f"{name} names a database that is no number from 0 to {MOST_DBS - 1}")
     return int(text)
 
