@@ -42,10 +42,11 @@ def test_what_is_set_at_the_last_moment_of_a_fill(storage: str, setter: str, mon
     assert "new" == compute()
 
 
-@pytest.mark.parametrize("way", ["delete", "set and delete", "clear"])
+@pytest.mark.parametrize("way", ["set", "set and delete", "delete", "clear"])
 def test_who_comes_after_a_key_was_set_anew(storage: str, way: str) -> None:
     """Who calls once `set`, `delete` or `clear` has returned gets nothing that was computed before, though what was set
     is gone again and the older fill is still under way."""
+    zoocache.configure(max_entries=1)
     gate, truth = Gate(), ["old"]
 
     @cacheable
@@ -59,8 +60,12 @@ def test_who_comes_after_a_key_was_set_anew(storage: str, way: str) -> None:
     gate.wait_inside()
     truth[:] = ["new"]
     if "set" in way:
-        zoocache.set(get.key_for(), "set")
-    zoocache.clear() if way == "clear" else zoocache.delete(get.key_for())
+        zoocache.set(get.key_for(), "new")
+        zoocache.set("another", "for which there is no room beside it")
+    if "delete" in way:
+        zoocache.delete(get.key_for())
+    if way == "clear":
+        zoocache.clear()
     late = Runner(get)
     until(lambda: followers() or followers_elsewhere() or not late.thread.is_alive())
     gate.open()
