@@ -103,11 +103,11 @@ def _slot_faults(segment: Segment, core: Core) -> list[str]:
 def _others(segment: Segment, core: Core) -> list[int]:
     """Who counts as alive. One whose first thread has ended maps nothing to who looks, and may live for a moment."""
     until_s, known = time.monotonic() + PATIENCE_S / 2, (os.getpid(), segment.words[H_LISTENER_PID])
-    while others := [process.pid for process in core.processes() if process.pid not in known]:
-        if time.monotonic() > until_s:
-            break
+    while True:
+        others = [process.pid for process in core.processes() if process.pid not in known]
+        if not others or time.monotonic() > until_s:
+            return others
         time.sleep(TICK_S)
-    return others
 
 
 def _claim_faults(segment: Segment) -> list[str]:

@@ -77,9 +77,8 @@ class Front:
         """Close all, and wait for the threads."""
         for each in self._sockets:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(
-                    each, socket.SHUT_RDWR
-                )  # a TLS socket's own takes from its thread what that uses
+                # A TLS socket's own would take from its thread what that uses.
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
         for each in self._threads:
             each.join(GENEROUS_S)
         for each in self._sockets:

@@ -49,9 +49,10 @@ def watch(core: Core, interval_s: float, *, once: bool) -> None:
         return
     screen = Live(console=console, screen=True, auto_refresh=False)
     with contextlib.suppress(KeyboardInterrupt), _held_back(signal.SIGINT), screen:
-        screen.update(framed(core, state, console.height), refresh=True)
-        while signal.sigtimedwait({signal.SIGINT}, interval_s) is None:
+        while True:
             screen.update(framed(core, state, console.height), refresh=True)
+            if signal.sigtimedwait({signal.SIGINT}, interval_s) is not None:
+                return
 
 
 @contextlib.contextmanager

@@ -65,10 +65,13 @@ def invalidate(engine: Engine, tags: Sequence[str]) -> None:
 def targets_of(tags: Sequence[str]) -> list[Target]:
     """What an invalidation of these changes in the trie.
 
+    Args:
+        tags: plain text; of a subclass of `str` the caller has taken that (`deps.check_tag`).
+
     Raises:
         InvalidTag: a tag breaks the rules.
     """
-    return [target_of(tag) if type(tag) is str else target_of(deps.check_tag(tag)) for tag in tags]
+    return [*map(target_of, tags)]
 
 
 def invalidate_steps(engine: Engine, tags: Sequence[str], wait: bool) -> Steps[None]:

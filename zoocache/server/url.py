@@ -138,7 +138,7 @@ def _common(scheme: str, parts: SplitResult, name: str) -> Address:
 def _check_text(name: str, *texts: str | None) -> None:
     """What is to be sent must be what UTF-8 can carry: an error at the sending would show it."""
     if not _is_text("".join(filter(None, texts))):
-        raise ConfigError(f"{name}: user, password or an option has bytes that are no UTF-8; write those as %XX")
+        raise ConfigError(f"{name}: user, password or an option has bytes that are no UTF-8, and cannot be sent")
 
 
 def _is_text(text: str) -> bool:
