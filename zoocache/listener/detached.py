@@ -19,7 +19,6 @@ import os
 import signal
 import sys
 import time
-from types import FrameType
 
 PAUSE_S = 1.0
 """A listener that was killed is followed at once, but not more often than this."""
@@ -56,30 +55,27 @@ def read_all() -> bytes:
 
 
 def stay_in_child() -> None:
-    """Come back in a child, and in another one each time that one is killed; end with the one that ends by itself."""
-    child, is_told = 0, False
+    """Come back in a child, and in another one each time that one is killed; end with the one that ends by itself.
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        nonlocal is_told
-        is_told = True
-        if child:
-            os.kill(child, number)
-
-    kinds = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(kind, pass_on) for kind in kinds]
+    What the keeper is told is passed on. It waits for that and for the child's end in one call, with both kinds of
+    signal blocked; a handler beside `waitpid` was rejected: one that comes right before that call is run after it.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some hand it on, it would have the kernel reap the child
+    kinds = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
+    is_told = False
     while not is_told:
         began_s = time.monotonic()
-        signal.pthread_sigmask(signal.SIG_BLOCK, kinds)  # nobody is told between the fork and its being noted
         child = os.fork()
         if not child:
-            for kind, handler in zip(kinds, before, strict=True):
-                signal.signal(kind, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, kinds)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, kinds)
-        was_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        child = 0
-        if not was_killed:
+        while not (end := os.waitpid(child, os.WNOHANG))[0]:
+            kind = signal.sigwait(kinds)
+            if kind != signal.SIGCHLD:
+                is_told = True
+                os.kill(child, kind)
+        if not os.WIFSIGNALED(end[1]):
             break
         time.sleep(max(0.0, began_s + PAUSE_S - time.monotonic()))
     os._exit(0)
