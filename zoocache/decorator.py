@@ -111,9 +111,12 @@ def _version(version: object) -> str:
 def _decorate(fn: Callable[..., Any], options: Options) -> Any:
     refuse_uncacheable(fn)
     is_async = is_coroutine_function(fn)
+    closures = tuple(filter(identity.is_closure, (fn, options.deps)))
+    if not identity.is_closure(fn):
+        identity.function_identity(fn)  # turns away what has no name: here, and not at the first call
     spec = Spec(
         name=getattr(fn, "__qualname__", repr(fn)) + "()",
-        stem="" if identity.is_closure(fn) else _stem(fn, options),
+        stem="" if closures else _stem(fn, options),
         invoke=fn,
         tags=options.deps if isinstance(options.deps, tuple) else (),
         ttl_s=options.ttl_s,
@@ -128,15 +131,16 @@ def _decorate(fn: Callable[..., Any], options: Options) -> Any:
     spec.method = _is_method(fn, made.names)
     spec.counters.fast_hits, spec.forget_hits = made.hits, made.forget
     caller.made = made
-    if identity.is_closure(fn):
-        caller.identify = functools.partial(_identify, caller, fn, options)
+    if closures:
+        caller.identify = functools.partial(_identify, caller, fn, options, closures)
     runtime.register(spec)
     return _dressed(fn, made, caller)
 
 
 def _stem(fn: Callable[..., Any], options: Options) -> str:
     """What all keys of a function that is cached like this begin with."""
-    known = identity.cached_identity(fn, options.deps, options.ttl_s, options.max_age_s)
+    shared = (options.share,) if options.share else ()
+    known = identity.cached_identity(fn, options.deps, options.ttl_s, options.max_age_s, *shared)
     return f"{options.namespace}{known}{options.version}"
 
 
@@ -161,18 +165,21 @@ def _is_method(fn: Callable[..., Any], names: tuple[str, ...]) -> bool:
     return "." in inner and names[:1] in (("self",), ("cls",))
 
 
-def _identify(caller: _Caller, fn: Callable[..., Any], options: Options) -> None:
-    """See to it that the keys are those of a function that closes over what this one holds now.
+def _identify(
+    caller: _Caller, fn: Callable[..., Any], options: Options, closures: tuple[Callable[..., Any], ...]
+) -> None:
+    """See to it that the keys are those of a function that closes over what this one, and its `deps`, hold now.
 
     The stem is stored before the word that says it is settled: another thread may make its first key meanwhile.
     """
     closure = caller.closure
     if closure is None:
-        closure = identity.Closure(fn)
+        closure = identity.Closure(*closures)
         caller.spec.stem = _stem(fn, options)
         caller.closure = closure
     elif closure.has_moved():
-        identity.unshare(fn)
+        for each in closures:
+            identity.unshare(each)
         caller.spec.stem = _stem(fn, options)
         caller.spec.table.clear()
         caller.identify = None
@@ -183,7 +190,7 @@ class _Caller:
 
     Attributes:
         made: what was generated for it.
-        closure: what the function closes over, as it was when it was identified.
+        closure: what the function and its `deps` close over, as it was when they were identified.
         identify: to be called before a key is made; None where the keys are settled.
     """
 

@@ -6,13 +6,13 @@
     module:qualname#<digest>@<random>   the same, of a program that no file names
     module:qualname#@<random>           a definition that holds what no other process could compare
 
-How it is cached is a part of what is cached: a digest of the tags or of the function that tells them, and of the
-limits of age. Two decorations of one function are two, and entries of before an edit that adds a tag, which that tag
-would not reach, are not found afterwards.
+How it is cached is a part of what is cached: a digest of the tags or of the function that tells them, of the limits of
+age, and of whether mutable values are shared. Two decorations of one function are two, and entries of before an edit
+that adds a tag, which that tag would not reach, are not found afterwards.
 
-What a closure holds may be set anew by the function around it. So a closure is identified when its first key is made,
-and whoever makes a key asks whether it holds the same still (`Closure`): if not, it is nobody else's from then on, as
-is one that sets what it closes over itself (`nonlocal`).
+What a closure holds may be set anew by the function around it. So a closure, or a function whose tags one tells, is
+identified when its first key is made, and whoever makes a key asks whether it holds the same still (`Closure`): if not,
+it is nobody else's from then on, as is one that sets what it closes over itself (`nonlocal`).
 
 A module-level function is known by its name alone, so that its entries outlive an edit elsewhere in it and a new
 version of Python; `cacheable(version=…)` is for edits that matter. Rejected: the digest of the code for all of them
@@ -28,6 +28,7 @@ Whoever runs a program with another version of Python, or with -O, has other byt
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import weakref
@@ -116,18 +117,19 @@ def _told_defaults(deps: FunctionType) -> str:
         return "" if _public_name(deps) is not None else token_of(deps)
 
 
-def is_closure(fn: Callable[..., Any]) -> bool:
+def is_closure(fn: Any) -> bool:
     """Whether a function closes over anything but the class that it stands in."""
     return getattr(fn, "__closure__", None) is not None and fn.__code__.co_freevars != ("__class__",)
 
 
 class Closure:
-    """What a function closes over, to see whether it was set anew since the function was identified."""
+    """What functions close over, to see whether it was set anew since they were identified."""
 
     __slots__ = ("_cells", "_held")
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._cells: tuple[Any, ...] = getattr(fn, "__closure__", None) or ()
+    def __init__(self, *functions: Callable[..., Any]) -> None:
+        cells = (getattr(each, "__closure__", None) or () for each in functions)
+        self._cells = [*itertools.chain.from_iterable(cells)]
         self._held = [_held(cell) for cell in self._cells]
 
     def has_moved(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -12,10 +13,7 @@ from typing import Any
 import pytest
 
 from tests.children import ROOT
-from zoocache import (
-    cacheable,
-    invalidate,
-)
+from zoocache import NotCacheable, cacheable, invalidate
 
 # Sharing.
 
@@ -146,6 +144,43 @@ def test_a_closure_that_is_set_anew_is_nobody_elses() -> None:
     move()
     assert (2, 1) == (first(1), second(1))
     assert first.key_for(0) == first.key_for(0) != second.key_for(0)
+
+
+def test_tags_that_a_closure_tells_are_its_own() -> None:
+    """Functions whose `deps` close over different things share nothing, though that was set after the decoration, or
+    after the first call."""
+    truth = [1]
+
+    def load(number: int) -> int:
+        return number + truth[0]
+
+    def make(tag: str) -> tuple[Any, Any]:
+        held = "early"
+        get = cacheable(deps=lambda _number: [held])(load)
+
+        def set_anew(tag: str) -> None:
+            nonlocal held
+            held = tag
+
+        set_anew(tag)
+        return get, set_anew
+
+    (first, move), (second, _), (third, _) = make("a"), make("a"), make("b")
+    assert first.key_for(0) == second.key_for(0) != third.key_for(0)
+    assert [2, 2, 2] == [get(1) for get in (first, second, third)]
+    move("b")
+    assert first.key_for(0) == first.key_for(0) != second.key_for(0)
+    assert 3 == first(2)  # depends on b, and the second knows nothing of it
+    truth[0] = 2
+    invalidate("a")
+    assert [3, 3, 2] == [first(2), second(1), third(1)]
+
+
+def test_what_has_no_name_is_refused_at_once() -> None:
+    """A partial is turned away by the decorator, not by the first call, though a closure tells its tags."""
+    tag = "a"
+    with pytest.raises(NotCacheable, match="partial"):
+        cacheable(deps=lambda: [tag])(functools.partial(int, "5"))
 
 
 def test_a_function_that_counts_for_itself_is_nobody_elses() -> None:

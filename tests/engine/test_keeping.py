@@ -185,6 +185,18 @@ def test_a_mutable_value_inside_an_immutable_one(lmdb: Path) -> None:
         value[0].append(5)
 
 
+def test_who_shares_and_who_does_not_share_nothing(lmdb: Path) -> None:
+    """Two decorations that differ in `share` are two: the one without it never gets an object that others hold."""
+
+    def load() -> list[int]:
+        return [1]
+
+    sharing, careful = cacheable(share=True)(load), cacheable()(load)
+    sharing().append(2)
+    careful().append(3)
+    assert ([1, 2], [1]) == (sharing(), careful())
+
+
 def test_share_hands_out_one_object(lmdb: Path) -> None:
     """With `share` all callers of a process have one object, from the second on."""
 

@@ -60,7 +60,7 @@ def stay_in_child() -> None:
     What the keeper is told is passed on. It waits for that and for the child's end in one call, with both kinds of
     signal blocked; a handler beside `waitpid` was rejected: one that comes right before that call is run after it.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some hand it on, it would have the kernel reap the child
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as long as it is ignored, the kernel itself reaps the child
     kinds = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
     is_told = False
