@@ -23,7 +23,7 @@ from stress import mutants, summary
 from stress.board import C_FAILED, C_HALT, C_STOPPED_NS, L_SINCE_NS, S_LIFE, S_PID, S_READY, S_STOPS, Board, Shape
 from stress.events import Ring
 from zoocache.errors import SegmentError
-from zoocache.shm import segment
+from zoocache.shm import attachment
 from zoocache.shm.layout import MIN_SIZE
 
 MAP_SIZE = 64 * 1024 * 1024
@@ -243,7 +243,7 @@ def destroy(prefix: str, host_id: str = "") -> None:
     until_s = time.monotonic() + GONE_S
     while True:
         try:
-            segment.destroy(prefix, host_id)
+            attachment.destroy(prefix, host_id)
         except SegmentError as error:  # noqa: PERF203  # it is what the loop is for
             if error.errno != errno.EBUSY or time.monotonic() > until_s:
                 raise

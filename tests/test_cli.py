@@ -23,7 +23,7 @@ from tests.shared_memory import objects_of
 from tests.structure.source import SOURCES
 from zoocache import _zoocache
 from zoocache.shm import layout
-from zoocache.shm.segment import attach
+from zoocache.shm.attachment import attach
 
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 cli = pytest.importorskip("zoocache.cli")

@@ -69,6 +69,12 @@ def test_now_has_all_three() -> None:
     assert (True, clock.boot_id()) == (moment.up_ms <= clock.up_ms(), moment.boot)
 
 
+def test_before_1970_it_is_1970(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wall clock that has never been set gives times that fit into words."""
+    monkeypatch.setattr(time, "time_ns", lambda: -5_000_000_000)
+    assert (0, 0) == (clock.wall_ms(), clock.now().wall_ms)
+
+
 def test_a_boot_has_a_name(children: Children) -> None:
     """All processes of a boot know it by one number of 64 bits."""
     theirs = int(children.code("from zoocache import clock; print(clock.boot_id())").output())

@@ -15,6 +15,7 @@ from tests.shm.locking import shared_words
 from zoocache import clock, deps
 from zoocache import trie as trie_room
 from zoocache.errors import Busy, InvalidTag
+from zoocache.shm.attachment import attach
 from zoocache.shm.layout import (
     DEFAULT_SIZE,
     H_COARSENED,
@@ -27,7 +28,7 @@ from zoocache.shm.layout import (
     N_HIGH,
     N_LOW,
 )
-from zoocache.shm.segment import Orphaned, Segment, attach
+from zoocache.shm.segment import Orphaned, Segment
 from zoocache.trie import TagNode, Trie, Words, hash_words, target_of, words_of
 
 WALL_MS = 1_700_000_000_000

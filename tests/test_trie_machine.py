@@ -16,8 +16,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from zoocache import deps
 from zoocache import trie as trie_room
+from zoocache.shm.attachment import attach, destroy
 from zoocache.shm.layout import H_FLOOR, H_INSERTS, LOAD_PERCENT, MIN_SIZE
-from zoocache.shm.segment import Segment, attach, destroy
+from zoocache.shm.segment import Segment
 from zoocache.trie import Sight, Trie, Words, target_of, words_of
 
 TAGS = [":".join(path) for depth in (1, 2, 3) for path in itertools.product("abc", repeat=depth)]

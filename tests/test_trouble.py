@@ -337,12 +337,15 @@ def test_a_program_that_changes_its_user(forks: Forks) -> None:
     assert 0 == forks.fork(work).wait()
 
 
-def test_clocks_that_jump(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validity asks no clock: with the wall clock set back or forth, what was killed is dead and the rest alive."""
+@pytest.mark.parametrize("storage_kind", ["memory", "lmdb"])
+def test_clocks_that_jump(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, storage_kind: str) -> None:
+    """Validity asks no clock: with the wall clock set back or forth, before 1970 too, what was killed is dead and the
+    rest alive."""
+    zoocache.configure(storage_url="memory://" if storage_kind == "memory" else f"lmdb://{tmp_path / 'cache'}")
     numbers = iter(range(100))
     get = cacheable(deps="a:b")(lambda: next(numbers))
     assert 0 == get()
-    for number, jump_s in enumerate((-(10**9), 10**9, -5, 5, -(10**8)), 1):
+    for number, jump_s in enumerate((-(10**9), 10**9, -5, 5, -(10**8), -3 * 10**9), 1):
         present_ns = time.time_ns() + jump_s * 10**9
         with monkeypatch.context() as jumped:  # what the fixtures have set stays
             jumped.setattr(time, "time_ns", lambda present_ns=present_ns: present_ns)

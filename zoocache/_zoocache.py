@@ -6,7 +6,7 @@ import os
 
 from zoocache import runtime
 from zoocache.config import UNSET, Settings, Unset, settings_from
-from zoocache.shm import identity, segment
+from zoocache.shm import attachment, identity
 from zoocache.shm.layout import MIN_SIZE
 from zoocache.shm.slots import Process
 from zoocache.trie import TagNode, Trie
@@ -96,4 +96,4 @@ def destroy(prefix: str | Unset | None = UNSET) -> bool:
         SegmentError: somebody is attached.
     """
     settings = settings_from(prefix=prefix)
-    return segment.destroy(settings.prefix or "", settings.host_id or "")
+    return attachment.destroy(settings.prefix or "", settings.host_id or "")

@@ -49,8 +49,8 @@ _boot = boot_id()
 
 
 def wall_ms() -> int:
-    """Milliseconds since 1970, UTC."""
-    return time.time_ns() // 1_000_000
+    """Milliseconds since 1970, UTC; 0 by a clock that stands before that: words and records have no sign."""
+    return max(0, time.time_ns() // 1_000_000)
 
 
 def up_ms() -> int:
@@ -60,7 +60,7 @@ def up_ms() -> int:
 
 def now() -> Now:
     """This moment."""
-    return Now(time.time_ns() // 1_000_000, time.clock_gettime_ns(_UP_CLOCK) // 1_000_000, _boot)
+    return Now(wall_ms(), time.clock_gettime_ns(_UP_CLOCK) // 1_000_000, _boot)
 
 
 def hlc_next(last: int, wall_ms: int) -> int:

@@ -97,7 +97,12 @@ def _namespace(namespace: object) -> str:
         return ""
     if not isinstance(namespace, str):
         raise NotCacheable(f"namespace is a string or None, not {type(namespace).__name__}")
-    return namespace.replace("%", "%25").replace("|", "%7C") + "|"
+    return f"{_barless(namespace)}|"
+
+
+def _barless(text: str) -> str:
+    """A text that ends before the next bar: the bar parts a namespace from what follows."""
+    return text.replace("%", "%25").replace("|", "%7C")
 
 
 def _version(version: object) -> str:
@@ -141,7 +146,7 @@ def _stem(fn: Callable[..., Any], options: Options) -> str:
     """What all keys of a function that is cached like this begin with."""
     shared = (options.share,) if options.share else ()
     known = identity.cached_identity(fn, options.deps, options.ttl_s, options.max_age_s, *shared)
-    return f"{options.namespace}{known}{options.version}"
+    return f"{options.namespace}{_barless(known)}{options.version}"
 
 
 def refuse_uncacheable(fn: object) -> None:

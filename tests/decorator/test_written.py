@@ -273,6 +273,20 @@ def test_namespaces_are_apart() -> None:
     assert [1, 2, 3, 4, 5] == [variant() for variant in variants]
 
 
+def test_a_namespace_is_no_part_of_a_path() -> None:
+    """A function of a script whose path has a bar in it is not that of another script in a namespace."""
+
+    def of(module: str, namespace: str | None) -> Any:
+        def get() -> None:
+            """Nothing."""
+
+        get.__module__ = module
+        return cacheable(namespace)(get)
+
+    keys = {of(*where).key_for() for where in (("b", "a"), ("a|b", None), ("a%7Cb", None), ("a%257Cb", None))}
+    assert 4 == len(keys)
+
+
 def test_versions_are_apart() -> None:
     """Results of another version of a function are never seen; 1 and "1" are two versions."""
     run = Counted()

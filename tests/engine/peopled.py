@@ -25,9 +25,9 @@ from zoocache.engine.positions import position_of
 from zoocache.errors import ServerDown
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
+from zoocache.shm.attachment import attach
 from zoocache.shm.layout import MIN_SIZE
 from zoocache.shm.outbox import Place
-from zoocache.shm.segment import attach
 from zoocache.storage.lmdb import LmdbStore
 from zoocache.trie import Trie, target_of, words_of
 

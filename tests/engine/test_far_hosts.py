@@ -26,8 +26,8 @@ from zoocache.engine.watch import SERVED_S, WATCH_S
 from zoocache.errors import NotSent, StorageError
 from zoocache.listener import starter
 from zoocache.server.names import names_of
+from zoocache.shm.attachment import attach_to_existing
 from zoocache.shm.layout import H_BUS_N, H_CAUGHT_UP, H_LISTENER_PID
-from zoocache.shm.segment import attach_to_existing
 from zoocache.storage import redis_steps
 from zoocache.storage.redis import RedisStore
 

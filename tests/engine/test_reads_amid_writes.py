@@ -21,8 +21,9 @@ import pytest
 from zoocache.engine import keeping
 from zoocache.engine.live import SEQ, WORDS, Entry, Live, revalidate
 from zoocache.engine.table import LiveTable
+from zoocache.shm.attachment import private
 from zoocache.shm.layout import H_SEQ, MIN_SIZE
-from zoocache.shm.segment import LOCK_FREE, Segment, private
+from zoocache.shm.segment import LOCK_FREE, Segment
 from zoocache.shm.tables import Tables
 from zoocache.trie import Target, Trie
 

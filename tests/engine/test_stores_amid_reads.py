@@ -18,8 +18,9 @@ from zoocache.engine.live import SEQ, Entry, Live, revalidate
 from zoocache.engine.table import LiveTable
 from zoocache.shm import neighbours
 from zoocache.shm import object as shm_object
+from zoocache.shm.attachment import private
 from zoocache.shm.layout import H_SEQ, MIN_SIZE
-from zoocache.shm.segment import LOCK_FREE, private
+from zoocache.shm.segment import LOCK_FREE
 from zoocache.trie import Trie
 
 pytestmark = pytest.mark.skipif(not LOCK_FREE, reason="readers take the lock on this machine")

@@ -21,8 +21,8 @@ from zoocache.engine.hosts import Hosts
 from zoocache.listener.starter import PROGRAM, Starter
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
+from zoocache.shm.attachment import attach
 from zoocache.shm.layout import H_LISTENER_PID, H_SEQ, MIN_SIZE
-from zoocache.shm.segment import attach
 from zoocache.trie import Trie, target_of, words_of
 
 

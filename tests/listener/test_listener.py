@@ -28,8 +28,9 @@ from zoocache.config import Settings
 from zoocache.errors import ServerRefused
 from zoocache.listener import process, starter
 from zoocache.server.names import names_of
+from zoocache.shm.attachment import attach, private
 from zoocache.shm.layout import C_LEASED, H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID, H_OUT_TAIL, H_REFUSED
-from zoocache.shm.segment import Segment, attach, private
+from zoocache.shm.segment import Segment
 from zoocache.storage import FOREVER
 from zoocache.storage.lmdb import LmdbStore
 from zoocache.trie import Trie
@@ -522,7 +523,7 @@ def test_an_editable_install(children: Children, redis_url: str, tmp_path: Path)
         spec.loader.exec_module(module)
         from zoocache.config import Settings
         from zoocache.listener import starter
-        from zoocache.shm.segment import attach
+        from zoocache.shm.attachment import attach
         import time
         settings = Settings(prefix=os.environ["ZOOCACHE_PREFIX"], bus_url=sys.argv[1])
         segment = attach(settings.prefix)

@@ -11,9 +11,10 @@ import pytest
 
 from tests.forks import Fork, Forks
 from tests.shm.locking import PATIENT_S, OpenLock, staying
+from zoocache.shm.attachment import attach
 from zoocache.shm.layout import MIN_SIZE
 from zoocache.shm.lock import Lock
-from zoocache.shm.segment import Segment, attach
+from zoocache.shm.segment import Segment
 
 
 @pytest.fixture

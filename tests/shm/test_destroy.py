@@ -16,8 +16,8 @@ from tests.shared_memory import objects_of
 from zoocache.errors import SegmentError
 from zoocache.shm import identity, kernel
 from zoocache.shm import object as object_room
+from zoocache.shm.attachment import attach, attach_to_existing, destroy
 from zoocache.shm.layout import LOCK_ATTACHED
-from zoocache.shm.segment import attach, attach_to_existing, destroy
 
 
 def test_destroy_removes_what_nobody_uses(prefix: str) -> None:

@@ -19,9 +19,10 @@ from tests.shared_memory import objects_of
 from zoocache import clock, deps
 from zoocache.errors import ZooCacheError
 from zoocache.shm import layout as at
+from zoocache.shm.attachment import attach
 from zoocache.shm.layout import HEADER_WORDS, MIN_SIZE, WORD, layout_of
 from zoocache.shm.outbox import DONE, UNSENT
-from zoocache.shm.segment import Orphaned, Segment, attach
+from zoocache.shm.segment import Orphaned, Segment
 from zoocache.trie import Trie, target_of, words_of
 
 LAYOUT = layout_of(MIN_SIZE)

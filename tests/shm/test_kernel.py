@@ -179,6 +179,23 @@ def test_a_description_closes_with_its_last_reference(locked_file: Path) -> None
         os.fstat(fd)
 
 
+@pytest.mark.parametrize("others", ["nothing", "another file", "the same file"])
+def test_a_description_that_is_closed_by_others(locked_file: Path, tmp_path: Path, others: str) -> None:
+    """Who has closed what he had not opened is found out, whatever has its number since, and that is let alone."""
+    description = kernel.Description(opened(locked_file))
+    fd = description.fd
+    os.close(fd)
+    if others != "nothing":
+        other = opened(locked_file) if others == "the same file" else os.open(tmp_path / "x", os.O_RDWR | os.O_CREAT)
+        assert fd == other
+    assert not description.is_whole()
+    with pytest.raises(kernel.Lost):
+        description.fd  # noqa: B018
+    description.close()
+    if others != "nothing":
+        os.close(other)
+
+
 def test_a_description_closed_twice_closes_once(locked_file: Path) -> None:
     """A second close does not close what has got the number meanwhile."""
     description, other = kernel.Description(opened(locked_file)), opened(locked_file)

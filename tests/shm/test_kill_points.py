@@ -19,9 +19,10 @@ from zoocache import deps
 from zoocache.errors import Busy
 from zoocache.shm import object as object_room
 from zoocache.shm import points
+from zoocache.shm.attachment import attach
 from zoocache.shm.claims import FAILED, FREE, RUNNING, Claim
 from zoocache.shm.layout import CLAIM_WAYS, CLAIM_WORDS, LOAD_PERCENT, MIN_SIZE
-from zoocache.shm.segment import Segment, attach
+from zoocache.shm.segment import Segment
 from zoocache.trie import Trie, target_of, words_of
 
 Attach = Callable[..., Segment]

@@ -11,9 +11,10 @@ from tests.children import Children
 from zoocache import cacheable, configure, invalidate
 from zoocache.shm import identity
 from zoocache.shm import layout as at
+from zoocache.shm.attachment import attach
 from zoocache.shm.layout import LAYOUT
 from zoocache.shm.neighbours import Neighbours
-from zoocache.shm.segment import Segment, attach
+from zoocache.shm.segment import Segment
 
 
 def segment_of_layout(prefix: str, layout: int) -> Segment:

@@ -27,9 +27,10 @@ from zoocache.errors import SegmentError, SegmentRefused, SegmentTooSmall
 from zoocache.shm import identity
 from zoocache.shm import layout as at
 from zoocache.shm import object as shm_object
+from zoocache.shm.attachment import attach
 from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, MIN_SIZE, NEVER, WORD
 from zoocache.shm.object import is_sound_header, open_object, settle
-from zoocache.shm.segment import Orphaned, Segment, attach
+from zoocache.shm.segment import Orphaned, Segment
 
 Attach = Callable[..., Segment]
 

@@ -23,6 +23,7 @@ from tests.shm.locking import PATIENT_S, shared_words
 from zoocache.errors import Busy, SegmentError
 from zoocache.shm import identity, kernel
 from zoocache.shm import object as object_room
+from zoocache.shm.attachment import attach, attach_to_existing, destroy
 from zoocache.shm.layout import (
     DEAD,
     H_CAUGHT_UP,
@@ -37,7 +38,7 @@ from zoocache.shm.layout import (
 )
 from zoocache.shm.object import CURRENT_S
 from zoocache.shm.outbox import DONE
-from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing, destroy
+from zoocache.shm.segment import Orphaned, Segment
 
 Attach = Callable[..., Segment]
 
@@ -113,7 +114,7 @@ def test_what_was_written_outlives_who_wrote_it(attach_here: Attach) -> None:
 
 def test_the_end_of_a_process_unlinks_nothing(prefix: str, children: Children) -> None:
     """An interpreter that attached and ended left the segment's name where it was, and no thread and no warning."""
-    code = "import sys; from zoocache.shm.segment import attach; s = attach(sys.argv[1], 262144); s.write(int)"
+    code = "import sys; from zoocache.shm.attachment import attach; s = attach(sys.argv[1], 262144); s.write(int)"
     child = children.code(code, prefix)
     assert "" == child.output()
     assert "" == child.errors()
@@ -159,7 +160,7 @@ def test_many_attach_at_once_from_cold(prefix: str, forks: Forks, monkeypatch: p
 def test_newcomers_wait_for_a_creator(prefix: str, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is making the segment the others wait; they never see a half of it, and never make a second."""
     monkeypatch.setattr(object_room, "CREATION_S", DEADLINE_S)
-    code = "import sys; from zoocache.shm.segment import attach; attach(sys.argv[1], 262144); print('made'); input()"
+    code = "import sys; from zoocache.shm.attachment import attach; attach(sys.argv[1], 262144); print('made'); input()"
     creator = children.code(code, prefix, points="segment.headed=stop")
     creator.wait_stopped()
     newcomers = [Runner(attach, prefix, MIN_SIZE) for _ in range(3)]
@@ -174,7 +175,7 @@ def test_newcomers_wait_for_a_creator(prefix: str, children: Children, monkeypat
 def test_a_creator_that_stopped_is_told_of(prefix: str, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for ever for one who stopped while making the segment, and nobody takes it from him."""
     monkeypatch.setattr(object_room, "CREATION_S", 0.1)
-    code = "import sys; from zoocache.shm.segment import attach; attach(sys.argv[1], 262144); print('made'); input()"
+    code = "import sys; from zoocache.shm.attachment import attach; attach(sys.argv[1], 262144); print('made'); input()"
     creator = children.code(code, prefix, points="segment.headed=stop")
     creator.wait_stopped()
     with pytest.raises(SegmentError, match="whoever creates it has stopped; resume or end it"):

@@ -31,7 +31,8 @@ from zoocache.errors import Busy, SegmentError, StorageError, StorageIsFull
 from zoocache.flight import Flights
 from zoocache.forks import undivided
 from zoocache.log import log
-from zoocache.shm.segment import Orphaned, attach
+from zoocache.shm.attachment import attach
+from zoocache.shm.segment import Orphaned
 from zoocache.storage import FOREVER, FarStore, Life, NearStore, Store
 from zoocache.trie import Trie
 
@@ -140,7 +141,7 @@ class Engine:
         with self._reattaching:
             if self.trie is not orphan:
                 return
-            log.warning("zoocache: segment %s was removed under this process; attaching anew", orphan.segment.name)
+            orphan.segment.warn_if_removed()
             with undivided():
                 self.trie = self._attached()
                 self.lives.clear()

@@ -9,8 +9,7 @@ It leaves when nobody else has been attached for LINGER_S and nothing is left to
 server is waited out. In the foreground it waits for its turn, and stays.
 
 What guards what: `Ending.is_near` is set once and never taken back, by a single store, for a signal handler must not
-take a lock (an Event's would do); so nobody sleeps for longer than STEP_S without a look. All else that the threads
-share guards itself.
+take a lock (an Event's would do); so nobody sleeps for longer than STEP_S without a look. The rest guards itself.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ from zoocache.errors import Busy, ConfigError, ServerDown, ServerRefused, Storag
 from zoocache.listener.starter import take_back
 from zoocache.server.link import Link
 from zoocache.server.url import address_of
+from zoocache.shm.attachment import attach, attach_to_existing
 from zoocache.shm.layout import H_BUS_N, H_BUS_WANT, H_CAUGHT_UP, H_LISTENER_MS, H_LISTENER_PID, H_REFUSED
-from zoocache.shm.segment import Orphaned, Segment, attach, attach_to_existing
+from zoocache.shm.segment import Orphaned, Segment
 from zoocache.storage.opening import far_store, near_store
 from zoocache.trie import Trie
 

@@ -3,11 +3,17 @@
 They belong to an open description, so a descriptor that a fork copied shares its parent's lock: every process opens
 a description of its own. Classic record locks were rejected: any close of any descriptor of the file loses them.
 Source: fcntl(2), "Open file description locks".
+
+A program may close what it has not opened: one that becomes a daemon closes all descriptors but three. Their numbers
+then lead to whatever is opened next, and a lock on that guards nothing. So each description carries a mark, its file
+position, which nobody moves (all that is read and written here names its place): who wants the number asks for the
+position first, and meets `Lost`. Rejected: `fstat`, which takes four times as long, and tells the file only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -15,29 +21,66 @@ from collections.abc import Iterator
 
 _FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid on 64-bit Linux
 _UNLOCKED = struct.pack("h", fcntl.F_UNLCK)  # what an answer begins with where nobody holds the byte
+_MARKS = 1 << 30  # the first position that is a mark; any file system has files of 2 GiB
+_LOST = "a descriptor of the cache was closed by somebody who had not opened it"
+_lseek, _CUR = os.lseek, os.SEEK_CUR
+_kept: list[memoryview] = []
 _asking: dict[int, bytes] = {}  # byte -> the question who holds it, which invalidations ask again and again
+
+
+class Lost(OSError):
+    """A descriptor was closed under its owner; whatever lock went with it is gone."""
 
 
 class Description:
     """An open description of a file. It is closed when nobody refers to it any more: a thread that is in the middle of
     using it keeps it open, so its number cannot come to mean another file under that thread.
 
-    Attributes:
-        fd: the descriptor; -1 once it is closed.
+    Args:
+        fd: a descriptor of a regular file or a shared-memory object, with a description of its own.
     """
 
-    __slots__ = ("fd",)
+    __slots__ = ("_fd", "_mark")
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self._fd = fd
+        self._mark = _MARKS + int.from_bytes(os.urandom(4), "little") % _MARKS
+        _lseek(fd, self._mark, os.SEEK_SET)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor.
+
+        Raises:
+            Lost: it is closed, or leads elsewhere by now.
+        """
+        try:  # as `is_whole`, which would be one call more in each write
+            if _lseek(self._fd, 0, _CUR) == self._mark:
+                return self._fd
+        except OSError as error:
+            raise Lost(errno.EBADF, _LOST) from error
+        raise Lost(errno.EBADF, _LOST)
+
+    def is_whole(self) -> bool:
+        """Whether its descriptor still leads to it."""
+        try:
+            return _lseek(self._fd, 0, _CUR) == self._mark
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close it now, whoever refers to it."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        if self.is_whole():
+            os.close(self._fd)
+        self._fd = -1
 
     __del__ = close
+
+
+def keep_mapped(words: memoryview) -> None:
+    """Never let go of a mapping whose process has lost its descriptors: mmap has a duplicate of one and would close it,
+    and that number, too, may be another's by now. It costs the mapping's addresses, once for each loss."""
+    _kept.append(words)
 
 
 def try_exclusive(fd: int, byte: int) -> bool:

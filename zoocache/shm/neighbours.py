@@ -35,8 +35,11 @@ _HEADER = HEADER_WORDS * WORD
 class Neighbour:
     """The header of another segment, mapped."""
 
+    _description: kernel.Description | None = None
+
     def __init__(self, file: str) -> None:
-        description = kernel.Description(kernel.above_stdio(os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)))
+        fd = kernel.above_stdio(os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+        self._description = description = kernel.Description(fd)
         info = os.fstat(description.fd)
         identity.refuse_foreign(info, file)
         if info.st_size < _HEADER:
@@ -46,6 +49,10 @@ class Neighbour:
             self.words = memoryview(mmap.mmap(description.fd, _HEADER)).cast("Q")
         # Not by name, which may lead to another object by then, or to none.
         self.lock = Lock(lambda: kernel.reopen(description.fd), None, f"segment {file}")
+
+    def __del__(self) -> None:
+        if self._description is not None and not self._description.is_whole():
+            kernel.keep_mapped(self.words)
 
     def is_live(self) -> bool:
         """Whether it is a segment that anybody may be attached to."""

@@ -1,18 +1,16 @@
 """The segment: one object in shared memory that all processes of a user and prefix on this host are attached to.
 
-How it is found, made and proved whole: object.py. What its words mean: layout.py.
+How it is found, made and proved whole: object.py. How one comes to have one, and how it is removed: attachment.py. What
+its words mean: layout.py.
 
 Names vanish under one (systemd's RemoveIPC at logout, a person's rm). An object without a name is an orphan: others
 attach to a new one and their invalidations do not reach it. Every mutation looks whether the object still has its
 name (a link count of 0 tells), and reading looks now and then. Who finds an orphan retires it: floor and `inserts` to
 the top, then state, then seq; every process that is attached falls out of its fast path at once and attaches anew.
-
-Nothing is unlinked at exit; `destroy` does that, alone.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import threading
@@ -20,34 +18,19 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from zoocache.errors import Busy, SegmentError
 from zoocache.log import log
 from zoocache.shm import identity, kernel
 from zoocache.shm import layout as at
 from zoocache.shm.claims import Claims
-from zoocache.shm.layout import DEFAULT_SIZE, MAGIC, layout_of
-from zoocache.shm.lock import DEFAULT_TIMEOUT_S, Lock
-from zoocache.shm.object import (
-    CURRENT_S,
-    allocate,
-    is_sound_header,
-    map_object,
-    open_gate,
-    open_object,
-    retire,
-    settle,
-    unlink,
-    unlink_semaphore,
-    write_header,
-)
+from zoocache.shm.layout import MAGIC, layout_of
+from zoocache.shm.lock import Lock
+from zoocache.shm.object import CURRENT_S, is_sound_header, map_object, open_gate, retire
 from zoocache.shm.outbox import Outbox, Unsound
-from zoocache.shm.slots import Slots
+from zoocache.shm.slots import NOBODY, Slots
 from zoocache.shm.tables import Tables
 from zoocache.shm.wake import Wake
 
 T = TypeVar("T")
-
-ATTEMPTS = 50
 
 _monotonic = time.monotonic
 
@@ -119,13 +102,25 @@ class Segment:
 
         Raises:
             Busy: another process kept the lock beyond the time-out.
-            Orphaned: the segment was retired, or is damaged.
+            Orphaned: the segment was retired, or is damaged, or this process's descriptors were closed under it.
         """
         try:
             return self.lock.run(action, *args)
+        except kernel.Lost:
+            raise self._lost() from None
         except (ValueError, IndexError, OverflowError, Unsound):
             self._insist_on_sanity()
             raise
+
+    def _lost(self) -> Orphaned:
+        """Leave, for somebody has closed the descriptors: attached is who has them."""
+        log.warning(
+            "zoocache: segment %s: its descriptors were closed by other code of this process, as a program does that "
+            "becomes a daemon; it attaches anew. Use the cache afterwards only, or call zoocache.reset() before.",
+            self.name,
+        )  # fmt: skip
+        self.leave()
+        return Orphaned(self.name)
 
     def _insist_on_sanity(self) -> None:
         """Give a damaged segment up.
@@ -151,6 +146,8 @@ class Segment:
         """As `write`, but give up at once, with (False, None), if the lock is taken."""
         try:
             return self.lock.try_run(self._checked, action, args)
+        except kernel.Lost:
+            raise self._lost() from None
         except (ValueError, IndexError, OverflowError, Unsound):
             self._insist_on_sanity()
             raise
@@ -176,8 +173,13 @@ class Segment:
     def is_current(self) -> bool:
         """Whether this process is attached to it, and it still has its name and its sanity. Costs one system call."""
         words, description = self.words, self._description
-        sane = words[at.H_MAGIC] == MAGIC and words[at.H_STATE] == at.LIVE
-        return sane and description is not None and (not self.shared or os.fstat(description.fd).st_nlink > 0)
+        if description is None or words[at.H_MAGIC] != MAGIC or words[at.H_STATE] != at.LIVE:
+            return False
+        try:
+            return os.fstat(description.fd).st_nlink > 0 or not self.shared
+        except kernel.Lost:
+            self._lost()
+            return False
 
     def retire(self) -> None:
         """Make all who are attached let go. Needs no lock: each store only makes more of it stale.
@@ -190,24 +192,34 @@ class Segment:
     def claim_slot(self, wall_ms: int) -> int:
         """The word that names this process in claims; 0 if all slots are taken."""
         with self._claiming:
-            return self.slots.owner or self.slots.claim(wall_ms)
+            try:
+                return self.slots.owner or self.slots.claim(wall_ms)
+            except kernel.Lost:
+                self._lost()
+                return NOBODY
 
     # The listener: a kernel lock tells whether there is one, whoever is killed.
 
     def become_listener(self) -> bool:
         """Be this host's listener as long as the process lives, unless another is."""
-        description = self._description
-        return description is not None and kernel.try_exclusive(description.fd, at.LOCK_LISTENER)
+        return self._asked(kernel.try_exclusive, at.LOCK_LISTENER)
 
     def has_listener(self) -> bool:
         """Whether another process is."""
-        description = self._description
-        return description is not None and kernel.is_held(description.fd, at.LOCK_LISTENER)
+        return self._asked(kernel.is_held, at.LOCK_LISTENER)
 
     def has_others(self) -> bool:
         """Whether anybody else is attached."""
+        return self._asked(kernel.is_held, at.LOCK_ATTACHED)
+
+    def _asked(self, ask: Callable[[int, int], bool], byte: int) -> bool:
+        """What the kernel says of a byte; False for who has left."""
         description = self._description
-        return description is not None and kernel.is_held(description.fd, at.LOCK_ATTACHED)
+        try:
+            return description is not None and ask(description.fd, byte)
+        except kernel.Lost:
+            self._lost()
+            return False
 
     def after_fork(self) -> None:
         """In a forked child: a description of its own first, then let go of the parent's.
@@ -229,122 +241,23 @@ class Segment:
             self.lock.open()
         except OSError as error:
             log.warning("zoocache: a forked child could not keep segment %s: %s; it attaches anew", self.name, error)
+            self._keep_if_lost(inherited)
         finally:
             inherited.close()
+
+    def warn_if_removed(self) -> None:
+        """Of an orphan that is about to be left. Who has left already has said why."""
+        if self._description is not None:
+            log.warning("zoocache: segment %s was removed under this process; attaching anew", self.name)
 
     def leave(self) -> None:
         """Detach in order. A thread that is in the middle of a write ends it; later ones meet `Orphaned`. The mapping
         goes with the last live object that refers to it."""
+        self._keep_if_lost(self._description)
         self.slots.leave()
         self.lock.close()
         self._description = None
 
-
-def attach(
-    prefix: str, size: int | None = None, lock_timeout_s: float = DEFAULT_TIMEOUT_S, host_id: str = ""
-) -> Segment:  # fmt: skip
-    """Attach to the host's segment for `prefix`; create it if there is none.
-
-    Args:
-        prefix: of the configuration; "" for none.
-        size: bytes. It is fixed at creation: a segment in use keeps its own. None: DEFAULT_SIZE, or less where
-            `/dev/shm` has no room for that.
-        lock_timeout_s: how long a write waits for a living holder of the lock.
-        host_id: tells the hosts apart that share one `/dev/shm`, where some do.
-
-    Returns:
-        The segment; a private one, with one warning, where the system has no shared memory.
-
-    Raises:
-        SegmentRefused: something foreign has the name.
-        SegmentTooSmall: no room.
-        SegmentError: whatever else the system says.
-    """
-    segment = _settled(identity.segment_name(prefix, host_id=host_id), size, lock_timeout_s, create=True)
-    assert segment is not None
-    return segment
-
-
-def _settled(name: str, size: int | None, lock_timeout_s: float, create: bool) -> Segment | None:
-    """The segment of that name, or a private one; None where there is none, and none is to be made."""
-    try:
-        with kernel.stdio_taken():
-            for _ in range(ATTEMPTS):
-                fd = open_object(name, create)
-                if fd is None:
-                    return private(name, size, lock_timeout_s) if create else None
-                if settle(name, fd, size):
-                    return _attached(name, fd, True, lock_timeout_s)
-                os.close(fd)
-    except Busy:
-        raise
-    except SegmentError as error:
-        if type(error) is not SegmentError or not identity.way_out(error):
-            raise
-        raise SegmentError(error.errno, f"{error.strerror}{identity.way_out(error)}") from error.__cause__
-    except OSError as error:
-        text = f"segment {name} cannot be attached: {error}{identity.way_out(error)}"
-        raise SegmentError(error.errno, text) from error
-    raise SegmentError(errno.EAGAIN, f"segment {name} was replaced {ATTEMPTS} times while attaching; is something "
-                                     "removing it again and again?")  # fmt: skip
-
-
-def attach_to_existing(prefix: str, host_id: str = "") -> Segment | None:
-    """As `attach`, but None where there is no segment, or none any more: the listener makes none, it leaves."""
-    name = identity.segment_name(prefix, host_id=host_id)
-    fd = open_object(name, create=False)
-    if fd is None:
-        return None
-    try:
-        is_made = os.fstat(fd).st_size > 0
-    finally:
-        os.close(fd)
-    return _settled(name, None, DEFAULT_TIMEOUT_S, create=False) if is_made else None
-
-
-def _attached(name: str, fd: int, shared: bool, lock_timeout_s: float) -> Segment:
-    """The segment behind a descriptor; if it cannot be had, the descriptor is closed, and with it goes its lock."""
-    description = kernel.Description(fd)
-    try:
-        return Segment(name, description, os.fstat(fd).st_size, shared, lock_timeout_s)
-    except BaseException:
-        description.close()
-        raise
-
-
-def private(name: str, size: int | None = None, lock_timeout_s: float = DEFAULT_TIMEOUT_S) -> Segment:
-    """A segment without a name, which only this process and its forked children share."""
-    log.warning(
-        "zoocache: there is no shared memory here (%s is missing), so invalidations stay inside this process and the "
-        "children it forks", identity.SHM_DIR,
-    )  # fmt: skip
-    fd = os.memfd_create("zoocache")
-    size = size or DEFAULT_SIZE
-    allocate(fd, name, size)
-    write_header(fd, size)
-    return _attached(name, fd, False, lock_timeout_s)
-
-
-def destroy(prefix: str, host_id: str = "") -> bool:
-    """Remove the segment of `prefix` and its semaphores, if nobody is attached.
-
-    Returns:
-        Whether there was one.
-
-    Raises:
-        SegmentError: somebody is attached.
-    """
-    name = identity.segment_name(prefix, host_id=host_id)
-    fd = open_object(name, create=False)
-    if fd is None:
-        return False
-    try:
-        identity.refuse_foreign(os.fstat(fd), identity.segment_file(name))
-        if not kernel.try_exclusive(fd, at.LOCK_ATTACHED):
-            raise SegmentError(errno.EBUSY, f"segment {name} is in use; end the processes that are attached first")
-        unlink(name, fd)
-        unlink_semaphore(identity.gate_name(name))
-        unlink_semaphore(identity.wake_name(name))
-    finally:
-        os.close(fd)
-    return True
+    def _keep_if_lost(self, description: kernel.Description | None) -> None:
+        if description is not None and not description.is_whole():
+            kernel.keep_mapped(self.words)

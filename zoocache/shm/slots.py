@@ -123,7 +123,10 @@ class Slots:
         slot, epoch = owner & 0xFFFF, owner >> 16
         if slot >= self._layout.slots or self._words[self._index(slot) + S_EPOCH] != epoch:
             return True
-        return not kernel.is_held(description.fd, LOCK_SLOTS + slot)
+        try:
+            return not kernel.is_held(description.fd, LOCK_SLOTS + slot)
+        except kernel.Lost:  # as one who has left: the next write finds out
+            return True
 
     def report(self, hits: int, misses: int, fills: int, up_ms: int) -> None:
         """Show this process's counters to whoever looks."""
@@ -135,7 +138,7 @@ class Slots:
     def processes(self) -> Iterator[Process]:
         """The living owners."""
         words, description = self._words, self._description
-        if description is None:
+        if description is None or not description.is_whole():
             return
         for index in range(self._layout.slots):
             at = self._index(index)
@@ -153,7 +156,7 @@ class Slots:
     def leave(self) -> None:
         """Give the slot back in order, and let go of the segment."""
         description = self._description
-        if self._at >= 0 and description is not None:
+        if self._at >= 0 and description is not None and description.is_whole():
             self._words[self._at + S_PID] = 0
             kernel.release(description.fd, LOCK_SLOTS + (self.owner & 0xFFFF))
         self._description, self._at, self.owner = None, -1, NOBODY

@@ -54,7 +54,6 @@ import re
 import struct
 import time
 from collections.abc import Sequence
-from functools import partial
 
 from zoocache.digests import blake2b
 from zoocache.errors import StorageError, ZooCacheError
@@ -130,9 +129,9 @@ class Home:
         self.link = os.fsencode(os.path.join(directory, LINK))
         self._name = os.path.join(directory, LOCK)
         try:
-            self._description = kernel.Description(_open(self._name))
-            fd = self._description.fd
-            self.lock = Lock(partial(kernel.reopen, fd), None, f"lmdb storage {directory}", timeout_s)
+            self._description = description = kernel.Description(_open(self._name))
+            fd = description.fd
+            self.lock = Lock(lambda: kernel.reopen(description.fd), None, f"lmdb storage {directory}", timeout_s)
             found = os.fstat(fd)
             if found.st_size < _PAGE:
                 self.lock.run(_fill, fd)
@@ -204,8 +203,11 @@ class Home:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.link)
         time.sleep(CURRENT_S)
-        directory = kernel.Description(os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        os.fsync(directory.fd)
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def mark_dirty(self, mark: int) -> None:
         """Put down, and onto the disk, that writes begin under this boot."""
