@@ -60,7 +60,7 @@ def up_ms() -> int:
 
 def now() -> Now:
     """This moment."""
-    return Now(wall_ms(), time.clock_gettime_ns(_UP_CLOCK) // 1_000_000, _boot)
+    return Now(max(0, time.time_ns() // 1_000_000), time.clock_gettime_ns(_UP_CLOCK) // 1_000_000, _boot)
 
 
 def hlc_next(last: int, wall_ms: int) -> int:
