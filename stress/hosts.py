@@ -9,7 +9,6 @@ What the program wants to know of a host it reads from the words of the segment'
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,14 +80,13 @@ class Host:
         self._file = Path(identity.segment_file(identity.segment_name(run.prefix, host_id=self.host_id)))
 
     def words(self) -> memoryview:
-        """The header of its segment, as it stands now; zeros if there is none."""
+        """The header of its segment, as it stands now; zeros for what is not there, or is being made."""
         size = HEADER_WORDS * WORD
         try:
-            return memoryview(self._file.read_bytes()[:size]).cast("Q")
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return memoryview(bytes(size)).cast("Q")
+            found = self._file.read_bytes()[:size]
+        except FileNotFoundError:
+            found = b""
+        return memoryview(found.ljust(size, b"\0")).cast("Q")
 
     def listener(self) -> int:
         """The process of its listener; 0 if it has none that lives."""

@@ -116,9 +116,11 @@ def _version(version: object) -> str:
 def _decorate(fn: Callable[..., Any], options: Options) -> Any:
     refuse_uncacheable(fn)
     is_async = is_coroutine_function(fn)
-    closures = tuple(filter(identity.is_closure, (fn, options.deps)))
-    if not identity.is_closure(fn):
+    closures = (fn,) if identity.is_closure(fn) else ()
+    if not closures:
         identity.function_identity(fn)  # turns away what has no name: here, and not at the first call
+    if identity.may_move(options.deps):
+        closures += (options.deps,)
     spec = Spec(
         name=getattr(fn, "__qualname__", repr(fn)) + "()",
         stem="" if closures else _stem(fn, options),

@@ -28,7 +28,6 @@ Whoever runs a program with another version of Python, or with -O, has other byt
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import weakref
@@ -70,7 +69,8 @@ def function_identity(fn: Callable[..., Any]) -> str:
         fn: a Python function, or a builtin that its module holds under its name.
 
     Returns:
-        See the head of this file. The same object always has the same identity.
+        See the head of this file. The same object always has the same identity, but for a closure that is set anew
+        before anybody saw it move.
 
     Raises:
         NotCacheable: it is no function; a bound method or a `functools.partial` has no name of its own.
@@ -78,7 +78,12 @@ def function_identity(fn: Callable[..., Any]) -> str:
     if type(fn) is not FunctionType:
         return _identify_other(fn)
     known = _identities.get(fn)
-    return known if known is not None else _identities.setdefault(fn, _identify(fn))
+    if known is not None:
+        return known
+    fresh = _identify(fn)
+    if is_closure(fn) and not fresh.rpartition("#")[2].startswith("@"):
+        return fresh  # for now: it may hold something else when the next one asks
+    return _identities.setdefault(fn, fresh)
 
 
 def cached_identity(fn: Callable[..., Any], deps: object, *limits: object) -> str:
@@ -119,18 +124,47 @@ def _told_defaults(deps: FunctionType) -> str:
 
 def is_closure(fn: Any) -> bool:
     """Whether a function closes over anything but the class that it stands in."""
-    return getattr(fn, "__closure__", None) is not None and fn.__code__.co_freevars != ("__class__",)
+    closes = isinstance(fn, FunctionType) and fn.__closure__ is not None
+    return closes and fn.__code__.co_freevars != ("__class__",)
+
+
+def may_move(deps: Any) -> bool:
+    """Whether what tells a function of `deps` may be set anew: it, or a function among its defaults, is a closure."""
+    return is_closure(deps) or (isinstance(deps, FunctionType) and Closure(deps).holds_any())
 
 
 class Closure:
-    """What functions close over, to see whether it was set anew since they were identified."""
+    """What functions close over, and the functions in it, to see whether it was set anew since they were identified."""
 
     __slots__ = ("_cells", "_held")
 
     def __init__(self, *functions: Callable[..., Any]) -> None:
-        cells = (getattr(each, "__closure__", None) or () for each in functions)
-        self._cells = [*itertools.chain.from_iterable(cells)]
-        self._held = [_held(cell) for cell in self._cells]
+        self._cells: list[Any] = []
+        self._held: list[Any] = []
+        for each in functions:
+            self._add(each)
+
+    def _add(self, fn: Callable[..., Any]) -> None:
+        for cell in getattr(fn, "__closure__", None) or ():
+            if not any(cell is known for known in self._cells):
+                held = _held(cell)
+                self._cells.append(cell)
+                self._held.append(held)
+                self._look_into(held)
+        self._look_into(getattr(fn, "__defaults__", None))
+        self._look_into(tuple((getattr(fn, "__kwdefaults__", None) or {}).values()))
+
+    def _look_into(self, value: Any) -> None:
+        """Follow what `_content` tells by what it is made of."""
+        if type(value) is FunctionType and _public_name(value) is None:
+            self._add(value)
+        elif type(value) in (tuple, frozenset):
+            for item in value:
+                self._look_into(item)
+
+    def holds_any(self) -> bool:
+        """Whether there is anything that may be set anew."""
+        return bool(self._cells)
 
     def has_moved(self) -> bool:
         """Whether it holds something else by now."""

@@ -9,6 +9,7 @@ from stress.mutants.planting import OPEN_S, Mutant, put
 from zoocache.flight import Flights
 from zoocache.shm import lock, points
 from zoocache.shm.claims import Claims
+from zoocache.shm.kernel import Description
 from zoocache.shm.lock import Lock
 
 
@@ -22,11 +23,11 @@ def _no_heir() -> None:
 
 
 def _no_recovery() -> None:
-    def mutant(self: Lock, fd: int) -> None:
+    def mutant(self: Lock, description: Description) -> None:
         """The library's own, but for whom the gate does not open."""
         deadline_s = time.monotonic() + self._patience_s()
         gate = self._gate
-        while not (gate is not None and lock._take_token(gate) and lock._try_flock(fd)):
+        while not (gate is not None and lock._take_token(gate) and lock._try_flock(description.fd)):
             if time.monotonic() >= deadline_s:
                 raise self._busy()
             time.sleep(0.001)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,67 @@ def test_tags_that_a_closure_tells_are_its_own() -> None:
     truth[0] = 2
     invalidate("a")
     assert [3, 3, 2] == [first(2), second(1), third(1)]
+
+
+def test_a_closure_that_tells_tags_of_several_functions() -> None:
+    """What it held when the tags of another function were told is no part of this one's key."""
+
+    def make(late: str) -> Any:
+        held = "early"
+
+        def tell() -> list[str]:
+            return [held]
+
+        @cacheable(deps=tell)
+        def first() -> None:
+            """Nothing."""
+
+        @cacheable(deps=tell)
+        def second() -> None:
+            """Nothing."""
+
+        first.key_for()
+        held = late
+        return second
+
+    early, one, other = make("early"), make("late"), make("late")
+    assert one.key_for() == other.key_for() != early.key_for()
+
+
+def test_a_closure_within_a_closure_is_watched() -> None:
+    """What a function holds that is inside another is no less a part of it, wherever it stands there."""
+
+    def make(wrap: Callable[..., Any]) -> tuple[Any, Callable[[str], None]]:
+        held = "early"
+
+        def inner() -> list[str]:
+            return [held]
+
+        def set_anew(to: str) -> None:
+            nonlocal held
+            held = to
+
+        @cacheable(deps=wrap(inner))
+        def get() -> None:
+            """Nothing."""
+
+        return get, set_anew
+
+    def in_cell(inner: Any) -> Any:
+        return lambda: [*inner()]
+
+    def in_default(inner: Any) -> Any:
+        return lambda inner=inner: inner()
+
+    def in_tuple(inner: Any) -> Any:
+        both = (inner, inner)
+        return lambda: [*both[0]()]
+
+    for wrap in (in_cell, in_default, in_tuple):
+        (one, move), (other, _) = make(wrap), make(wrap)
+        assert one.key_for() == other.key_for()
+        move("late")
+        assert one.key_for() != other.key_for()
 
 
 def test_what_has_no_name_is_refused_at_once() -> None:

@@ -15,6 +15,9 @@ from zoocache import cacheable, invalidate
 FILES = 40
 """More than the library has open: each of its numbers gets another file."""
 
+FIRST = 3
+"""The first descriptor that is none of the standard ones."""
+
 truth = [0]
 
 
@@ -40,20 +43,21 @@ def become_daemon(folder: str) -> None:
     for _ in range(2):
         if os.fork():
             os._exit(0)
-    go_on(folder)
+    go_on(folder, again=False)
 
 
 def close_and_go_on(folder: str) -> None:
     """In a child that has used the cache: the same without a fork."""
     logging.basicConfig()
     change_and_check(1)
-    go_on(folder)
+    go_on(folder, again=True)
 
 
-def go_on(folder: str) -> None:
-    """Close all, have files under those numbers, locked, and use the cache."""
-    os.closerange(3, 1024)
+def go_on(folder: str, *, again: bool) -> None:
+    """Close all, have files under those numbers, locked, and use the cache; `again`: close what that has opened."""
+    os.closerange(FIRST, 1024)
     files = {path: os.open(path, os.O_RDWR | os.O_CREAT) for path in (Path(folder, str(at)) for at in range(FILES))}
+    assert [*range(FIRST, FIRST + FILES)] == [*files.values()]
     for fd in files.values():
         fcntl.flock(fd, fcntl.LOCK_EX)
     change_and_check(2)
@@ -63,6 +67,9 @@ def go_on(folder: str) -> None:
     assert 3 == get()  # another process has invalidated it
     zoocache.reset()
     change_and_check(4)
+    for number in (5, 6)[: 2 * again]:
+        os.closerange(FIRST + FILES, 1024)
+        change_and_check(number)
     assert [] == [path for path in files if is_free(path)]
     for path, fd in files.items():
         os.write(fd, b"mine")
@@ -83,8 +90,8 @@ def test_a_daemon_goes_on(storage: str, children: Children, tmp_path: Path) -> N
     see_through(children.call(become_daemon, str(tmp_path)))
 
 
-def test_descriptors_that_are_closed_under_the_library(children: Children, tmp_path: Path) -> None:
-    """Without a fork the library notices in time as well, with entries in memory, and says so."""
+def test_descriptors_that_are_closed_under_the_library(near: str, children: Children, tmp_path: Path) -> None:
+    """Without a fork the library notices in time as well, and says so."""
     child = children.call(close_and_go_on, str(tmp_path))
     see_through(child)
     assert "descriptors were closed by other code" in child.errors()

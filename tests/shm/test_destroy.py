@@ -15,9 +15,10 @@ from tests.forks import Forks
 from tests.shared_memory import objects_of
 from zoocache.errors import SegmentError
 from zoocache.shm import identity, kernel
+from zoocache.shm import layout as at
 from zoocache.shm import object as object_room
 from zoocache.shm.attachment import attach, attach_to_existing, destroy
-from zoocache.shm.layout import LOCK_ATTACHED
+from zoocache.shm.layout import LOCK_ATTACHED, MIN_SIZE
 
 
 def test_destroy_removes_what_nobody_uses(prefix: str) -> None:
@@ -86,6 +87,22 @@ def test_destroy_refuses_what_is_in_use(prefix: str) -> None:
         assert there == objects_of(prefix)
     finally:
         segment.leave()
+
+
+@pytest.mark.parametrize("how", ["destroy", "another size"])
+def test_who_has_lost_his_descriptors_is_told(prefix: str, how: str) -> None:
+    """No lock shows him; but what he reads is dead as soon as the segment is removed."""
+    segment = attach(prefix)
+    description = segment._description
+    assert description is not None
+    os.close(description.fd)
+    if how == "destroy":
+        assert destroy(prefix)
+    else:
+        attach(prefix, 2 * MIN_SIZE).leave()
+    assert at.DEAD == segment.words[at.H_STATE]
+    assert not segment.is_current()
+    segment.leave()
 
 
 def test_destroy_takes_one_host(prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import random
@@ -20,6 +21,7 @@ from tests.crowd import Gate, Runner, until
 from tests.forks import Fork, Forks
 from tests.shm.locking import PATIENT_S, OpenLock, is_free, shared_words
 from zoocache.errors import Busy
+from zoocache.shm import kernel
 from zoocache.shm import lock as lock_room
 from zoocache.shm.lock import Lock, at_once
 
@@ -322,13 +324,64 @@ def test_a_file_that_cannot_be_opened_frees_the_thread_lock(tmp_path: Path) -> N
 def test_a_thread_that_left_without_unlocking(open_lock: OpenLock, locked_file: Path) -> None:
     """Three exceptions in a row may get a thread out of a write with the lock: its next write unlocks, or a look."""
     lock = open_lock()
-    lock._enter(lock._opened().fd)  # what such a thread leaves behind
+    lock._enter(lock._opened(), lock._opened().fd)  # what such a thread leaves behind
     assert not is_free(locked_file)
     assert "in" == lock.run(str, "in")
     assert is_free(locked_file)
-    lock._enter(lock._opened().fd)
+    lock._enter(lock._opened(), lock._opened().fd)
     lock.heal()
     assert is_free(locked_file)
+
+
+def replaced(lock: Lock, path: Path) -> int:
+    """Close a lock's descriptor under it; a file that is open and locked elsewhere in the program gets the number."""
+    fd = lock._opened().fd
+    other = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    os.dup2(other, fd)
+    os.close(other)
+    return fd
+
+
+def test_a_descriptor_that_is_closed_while_one_waits(
+    open_lock: OpenLock, locked_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for another process meanwhile is not let in by another file's lock, and does not unlock that."""
+    lock, holder = open_lock(), os.open(locked_file, os.O_RDWR)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    waits, pauses = threading.Event(), lock_room.pauses
+    monkeypatch.setattr(lock_room, "pauses", lambda: waits.set() or pauses())
+    runner = Runner(lambda: lock.run(str))
+    assert waits.wait(DEADLINE_S)
+    other = tmp_path / "other"
+    fd = replaced(lock, other)
+    assert isinstance(runner.error(), kernel.Lost)
+    assert not is_free(other)
+    os.close(fd)
+    os.close(holder)
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced"])
+def test_a_descriptor_that_is_closed_amid_a_write(open_lock: OpenLock, tmp_path: Path, how: str) -> None:
+    """The write ends, the next is told, and so is a look that heals what was left."""
+    lock, other = open_lock(), tmp_path / "other"
+
+    def change() -> str:
+        os.close(lock._opened().fd)
+        return "done"
+
+    if how == "closed":
+        assert "done" == lock.run(change)
+    else:
+        lock._enter(lock._opened(), lock._opened().fd)  # who leaves a write without unlocking
+        fd = replaced(lock, other)
+        lock.heal()
+        assert not is_free(other)
+    assert not lock._threads._is_owned()  # type: ignore[attr-defined]
+    with pytest.raises(kernel.Lost):
+        lock.run(str)
+    if how == "replaced":
+        os.close(fd)
 
 
 def test_a_look_from_inside_a_write_unlocks_nothing(open_lock: OpenLock, locked_file: Path) -> None:

@@ -76,6 +76,18 @@ def test_a_neighbour_that_lost_its_name_is_reached(prefix: str) -> None:
     assert 1 == other.words[at.H_FLOOR] == other.words[at.H_SEQ]
 
 
+def test_a_neighbour_whose_descriptor_was_closed(prefix: str) -> None:
+    """It is reached all the same: what was closed is opened anew."""
+    other = segment_of_layout(prefix, LAYOUT + 1)
+    own = attach(prefix)
+    neighbours = Neighbours(own.name, own.words)
+    (found,) = neighbours._mapped.values()
+    assert found._description is not None
+    os.close(found._description.fd)
+    neighbours.raise_floors()
+    assert 1 == other.words[at.H_FLOOR] == other.words[at.H_SEQ]
+
+
 def test_a_retired_neighbour_stays_retired(prefix: str) -> None:
     """A neighbour that is retired while its floor is being raised stays dead, and that is no error."""
     other = segment_of_layout(prefix, LAYOUT + 1)

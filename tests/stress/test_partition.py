@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from stress.hosts import Host
 from tests.stress.conftest import Ended
 from tests.stress.judges import who_saw
+from zoocache.shm import identity
+from zoocache.shm.layout import HEADER_WORDS
 
 Stress = Callable[..., Ended]
 
@@ -41,6 +47,17 @@ def test_the_oracle_sees(mutant: str, storage: str, stress: Stress) -> None:
     assert 1 == ended.status, ended.said
     assert who_saw(ended.said, 2), ended.said
     assert "partition: BROKEN (seed 2)" in ended.said
+
+
+def test_a_segment_that_is_being_made_has_no_listener(prefix: str) -> None:
+    """Between the making of the object and of its header there is nothing to read, and that is no error."""
+    host = Host(cast("Any", SimpleNamespace(prefix=prefix)), 0, cast("Any", None))
+    file = Path(identity.segment_file(identity.segment_name(prefix, host_id=host.host_id)))
+    for header in (None, b"", bytes(8 * HEADER_WORDS - 8)):
+        if header is not None:
+            file.write_bytes(header)
+        assert 0 == host.listener()
+    file.unlink()
 
 
 def test_hosts_without_anything_between_them_are_refused(stress: Stress) -> None:

@@ -64,7 +64,7 @@ def stay_in_child() -> None:
     kinds = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
     is_told = False
-    while not is_told:
+    while True:
         began_s = time.monotonic()
         child = os.fork()
         if not child:
@@ -77,7 +77,8 @@ def stay_in_child() -> None:
                 os.kill(child, kind)
         if not os.WIFSIGNALED(end[1]):
             break
-        time.sleep(max(0.0, began_s + PAUSE_S - time.monotonic()))
+        if is_told or signal.sigtimedwait(kinds - {signal.SIGCHLD}, max(0.0, began_s + PAUSE_S - time.monotonic())):
+            break
     os._exit(0)
 
 

@@ -14,7 +14,7 @@ from zoocache.shm import identity, kernel
 from zoocache.shm import layout as at
 from zoocache.shm.layout import DEFAULT_SIZE
 from zoocache.shm.lock import DEFAULT_TIMEOUT_S
-from zoocache.shm.object import allocate, open_object, settle, unlink, unlink_semaphore, write_header
+from zoocache.shm.object import allocate, open_object, retire_object, settle, unlink, unlink_semaphore, write_header
 from zoocache.shm.segment import Segment
 
 ATTEMPTS = 50
@@ -122,6 +122,7 @@ def destroy(prefix: str, host_id: str = "") -> bool:
         identity.refuse_foreign(os.fstat(fd), identity.segment_file(name))
         if not kernel.try_exclusive(fd, at.LOCK_ATTACHED):
             raise SegmentError(errno.EBUSY, f"segment {name} is in use; end the processes that are attached first")
+        retire_object(fd)  # who was attached and has lost his descriptors is seen by no lock
         unlink(name, fd)
         unlink_semaphore(identity.gate_name(name))
         unlink_semaphore(identity.wake_name(name))

@@ -70,16 +70,17 @@ class Description:
 
     def close(self) -> None:
         """Close it now, whoever refers to it."""
-        if self.is_whole():
-            os.close(self._fd)
-        self._fd = -1
+        is_whole, fd, self._fd = self.is_whole(), self._fd, -1
+        if is_whole:
+            os.close(fd)
 
     __del__ = close
 
 
 def keep_mapped(words: memoryview) -> None:
-    """Never let go of a mapping whose process has lost its descriptors: mmap has a duplicate of one and would close it,
-    and that number, too, may be another's by now. It costs the mapping's addresses, once for each loss."""
+    """Keep a mapping until the interpreter ends, for its process has lost its descriptors: mmap has a duplicate of one
+    and would close it, and that number, too, may be another's by now. Each loss costs the mapping's addresses.
+    """
     _kept.append(words)
 
 

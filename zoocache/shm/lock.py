@@ -25,6 +25,7 @@ record locks by fcntl (lost when any descriptor of the file is closed), posting 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sys
@@ -60,6 +61,9 @@ class _Mood(threading.local):
 
 
 _mood = _Mood()
+
+NOTHING = -1
+"""In place of a descriptor that is lost: the kernel has unlocked with it."""
 
 _EX_NB = fcntl.LOCK_EX | fcntl.LOCK_NB
 _UN = fcntl.LOCK_UN
@@ -141,6 +145,7 @@ class Lock:
         Raises:
             Busy: another process kept the lock for longer than the time-out, or this very thread is inside
                 already (a signal handler or a finalizer that interrupted a write).
+            Lost: other code has closed the description.
         """
         # No loop in this frame: CPython may skip a `finally` when a signal handler raises at a loop's back edge.
         # The outer finally repeats the unlock, so that an exception inside the inner one leaks nothing; each step
@@ -150,18 +155,21 @@ class Lock:
             description = self._opened()
         fd = description.fd
         if self._threads._is_owned():  # type: ignore[attr-defined]  # as threading.Condition does
-            self._refuse_if_inside(fd)
+            self._refuse_if_inside(description)
         try:
             try:
-                self._enter(fd)
+                self._enter(description, fd)
                 return action(*args)
+            except kernel.Lost:
+                fd = fd if description.is_whole() else NOTHING
+                raise
             finally:
                 self._leave(fd)
         finally:
             if self._threads._is_owned():  # type: ignore[attr-defined]
                 self._leave(fd)
 
-    def _refuse_if_inside(self, fd: int) -> None:
+    def _refuse_if_inside(self, description: kernel.Description) -> None:
         """Turn away a thread that is inside a write; unlock for one that left without unlocking.
 
         A handler that raises again and again, three times within the few steps of the two `finally`, gets its thread
@@ -172,7 +180,7 @@ class Lock:
         """
         if _is_run_in(sys._getframe(2), self):
             raise Inside(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
-        self._leave(fd)
+        self._leave(description.fd)
 
     def heal(self) -> None:
         """Unlock if this thread left a write without unlocking: in passing, for a thread that may never write again."""
@@ -180,7 +188,7 @@ class Lock:
         if description is None or not self._threads._is_owned():  # type: ignore[attr-defined]
             return
         if not _is_run_in(sys._getframe(1), self):
-            self._leave(description.fd)
+            self._leave(description.fd if description.is_whole() else NOTHING)
 
     def try_run(self, action: Callable[..., T], *args: Any) -> tuple[bool, T | None]:
         """Call `action(*args)` if the lock is free at this moment; wait for nobody.
@@ -193,9 +201,10 @@ class Lock:
         except Busy:
             return False, None
 
-    def _enter(self, fd: int) -> None:
+    def _enter(self, description: kernel.Description, fd: int) -> None:
         if not self._threads.acquire(False):
             self._wait_for_thread()
+            fd = description.fd  # it may have been closed meanwhile
         gate = self._gate
         try:
             if gate is not None:
@@ -204,7 +213,7 @@ class Lock:
                 points.reach("lock.gated")
             _flock(fd, _EX_NB)
         except (BusyError, BlockingIOError):
-            self._wait(fd)
+            self._wait(description)
         if gate is not None and gate.value:
             _drain(gate)
         if points.ARMED:
@@ -223,14 +232,14 @@ class Lock:
             if now >= deadline:
                 raise self._busy()
 
-    def _wait(self, fd: int) -> None:
+    def _wait(self, description: kernel.Description) -> None:
         start = time.monotonic()
         patience = start + PATIENCE_S
         deadline = start + self._patience_s()
         for pause_s in pauses():
             now = time.monotonic()
             if now >= min(patience, deadline) or self._gate is None or _take_token(self._gate):
-                if _try_flock(fd):
+                if _try_flock(description.fd):
                     return
                 patience = now + PATIENCE_S
             if now >= deadline:
@@ -247,7 +256,8 @@ class Lock:
         # unlock for its parent: `after_fork` has given it a `_threads` that it does not own.
         if not self._threads._is_owned():  # type: ignore[attr-defined]
             return
-        _flock(fd, _UN)
+        if fd != NOTHING:
+            _unlock(fd)
         if points.ARMED:
             points.reach("lock.unlocked")
         gate = self._gate
@@ -312,6 +322,14 @@ def _try_flock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _unlock(fd: int) -> None:
+    try:
+        _flock(fd, _UN)
+    except OSError as error:
+        if error.errno != errno.EBADF:  # closed by other code amid the write: unlocked with that
+            raise
 
 
 def _drain(gate: Gate) -> None:

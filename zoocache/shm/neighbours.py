@@ -51,8 +51,12 @@ class Neighbour:
         self.lock = Lock(lambda: kernel.reopen(description.fd), None, f"segment {file}")
 
     def __del__(self) -> None:
-        if self._description is not None and not self._description.is_whole():
+        if self._description is not None and not self.is_whole():
             kernel.keep_mapped(self.words)
+
+    def is_whole(self) -> bool:
+        """Whether nobody has closed its descriptor."""
+        return self._description is not None and self._description.is_whole()
 
     def is_live(self) -> bool:
         """Whether it is a segment that anybody may be attached to."""
@@ -134,7 +138,7 @@ class Neighbours:
     def _neighbour(self, file: str) -> Neighbour | None:
         known = self._mapped.get(file)
         try:
-            if known is not None and os.stat(file).st_ino == known.inode:
+            if known is not None and known.is_whole() and os.stat(file).st_ino == known.inode:
                 return known
             return Neighbour(file)
         except OSError as error:

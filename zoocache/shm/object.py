@@ -34,8 +34,7 @@ from zoocache.shm import layout as at
 from zoocache.shm.layout import DEFAULT_SIZE, HEADER_WORDS, LAYOUT, MAGIC, MIN_SIZE, NEVER, WORD, Layout, layout_of
 from zoocache.shm.lock import Lock
 
-SEMAPHORE_BYTES = 32
-"""A POSIX semaphore of glibc on 64-bit machines."""
+SEMAPHORE_BYTES = 32  # a POSIX semaphore of glibc on 64-bit machines
 
 CURRENT_S = 0.001
 """What was current so lately counts as current: a burst of writes does not ask the kernel each time. A name may go
@@ -46,8 +45,7 @@ _COUNTERS = (
     at.H_SEQ, at.H_GEN, at.H_INSERTS, at.H_TICKETS, at.H_HLC, at.H_OUT_HEAD, at.H_OUT_TAIL, at.H_OUT_CLEAR_TO,
     at.H_OUT_LOST, at.H_UNSENT_TO,
 )  # fmt: skip
-_FAR = 2**63
-"""No counter ever gets there; one that has would soon be beyond a word."""
+_FAR = 2**63  # no counter ever gets there; one that has would soon be beyond a word
 
 CREATION_S = 5.0
 """How long a newcomer waits for whoever is making the object."""
@@ -130,6 +128,8 @@ def _settle_alone(name: str, fd: int, size: int | None) -> bool:
         log.warning("zoocache: segment %s is damaged or of another make; it is replaced", name)
     elif _keep_for_the_next(fd, size is None or size == actual):
         return True
+    else:
+        retire_object(fd)  # for who has lost his descriptors: no lock shows him
     unlink(name, fd)
     return False
 
@@ -153,7 +153,7 @@ def _settle_among_others(name: str, fd: int) -> bool:
     if _is_sound(fd):
         return True
     log.warning("zoocache: segment %s is damaged while in use; it is replaced", name)
-    _retire_object(fd)
+    retire_object(fd)
     unlink(name, fd)
     return False
 
@@ -190,7 +190,7 @@ def is_sound_header(words: memoryview | list[int], size: int) -> bool:
     )
 
 
-def _retire_object(fd: int) -> None:
+def retire_object(fd: int) -> None:
     """`Segment.retire` for an object that is not attached, if it still has a header to write to."""
     if os.fstat(fd).st_size < HEADER_WORDS * WORD:
         return

@@ -119,6 +119,7 @@ class Segment:
             "becomes a daemon; it attaches anew. Use the cache afterwards only, or call zoocache.reset() before.",
             self.name,
         )  # fmt: skip
+        kernel.keep_mapped(self.words)
         self.leave()
         return Orphaned(self.name)
 

@@ -36,6 +36,7 @@ from zoocache.clock import Now
 from zoocache.errors import StorageError, ZooCacheError
 from zoocache.forks import undivided
 from zoocache.log import log
+from zoocache.shm.kernel import Lost
 from zoocache.storage import lmdb_entries
 from zoocache.storage import lmdb_environment as environments
 from zoocache.storage import lmdb_locked as locked
@@ -290,8 +291,8 @@ class Access:
             self._set_aside(error, attached)
         elif isinstance(error, lmdb.ReadersFullError):
             self._free_readers(attached, error)
-        elif isinstance(error, lmdb.PanicError) or "closed" in str(error):
-            environments.give_up(attached)
+        elif isinstance(error, (lmdb.PanicError, Lost)) or "closed" in str(error):
+            environments.give_up(attached, lost=isinstance(error, Lost))
             self._leave(attached)
         elif isinstance(error, OSError) or not isinstance(error, (lmdb.BadRslotError, lmdb.BadTxnError)):
             raise environments.any_trouble(self.directory, error) from error

@@ -21,7 +21,7 @@ import lmdb
 from zoocache.errors import ZooCacheError
 from zoocache.log import log
 from zoocache.storage import lmdb_locked as locked
-from zoocache.storage.lmdb_environment import Attached
+from zoocache.storage.lmdb_environment import Attached, give_up
 from zoocache.storage.lmdb_files import WORD_MARK
 from zoocache.storage.lmdb_refusals import number_of
 
@@ -34,6 +34,9 @@ TORN = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 def close(attached: Attached) -> None:
     """Close in order, if it is the living environment and this boot has written to it."""
+    if attached.home.is_lost():
+        give_up(attached, lost=True)
+        return
     try:
         if attached.home.words[WORD_MARK] == attached.mark and attached.is_living():
             _mark(attached, _synced(attached))

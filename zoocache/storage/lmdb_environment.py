@@ -20,6 +20,8 @@ import time
 import lmdb
 
 from zoocache.errors import Busy, StorageError, ZooCacheError
+from zoocache.log import log
+from zoocache.shm import kernel
 from zoocache.storage import lmdb_files as files
 from zoocache.storage.lmdb_files import Home
 from zoocache.storage.lmdb_numbers import OWN
@@ -223,11 +225,22 @@ def _new_table(home: Home, epoch: int, name: str, size: int, mark: int) -> Table
     return build_table(home.file(epoch, name), size, (OWN, pack_own(epoch, 0, 0)), synced=mark == files.SYNCED)
 
 
-def give_up(attached: Attached) -> None:
-    """Close an environment that LMDB itself has given up (a panic); the next `attach` opens it anew."""
+def give_up(attached: Attached, *, lost: bool) -> None:
+    """Let go of an environment; the next `attach` opens it anew.
+
+    Args:
+        attached: LMDB itself has given it up (a panic), or other code has closed its descriptors.
+        lost: the latter.
+    """
     with _opening:
-        abandon(attached.entries)
-        abandon(attached.numbers)
+        for table in (attached.entries, attached.numbers):
+            abandon(table, lost=lost)
+    if lost:
+        log.warning(
+            "zoocache: lmdb storage %s: its descriptors were closed by other code of this process; it is opened anew",
+            attached.home.directory,
+        )  # fmt: skip
+        kernel.keep_mapped(attached.home.words)
 
 
 def after_fork(attached: Attached | None) -> None:

@@ -151,6 +151,10 @@ class Home:
             return False
         return (found.st_dev, found.st_ino) == self._inode
 
+    def is_lost(self) -> bool:
+        """Whether other code has closed its descriptor, and so LMDB's, as far as can be seen."""
+        return not self._description.is_whole()
+
     def living(self) -> int:
         """The epoch of the living environment, if the words speak of it; else 0."""
         epoch = self.words[WORD_EPOCH]

@@ -4,7 +4,8 @@ LMDB's locks are record locks, which a process loses when it closes any descript
 same file would unlock the first when it ends. So all stores of a process share what is in `_present`.
 
 After a fork the child must neither use nor close what it inherited: closing gives up reader slots of the parent, under
-its feet. So the child keeps a reference to all of it, for ever, and opens its own.
+its feet. So the child keeps a reference to all of it, for ever, and opens its own. So does a process whose descriptors
+other code has closed.
 
 What guards what: `_present` changes under the lock with which `lmdb_environment` lets one thread open at a time, and in
 `own_process`, which a forked child runs before it has threads. `_inherited` only grows.
@@ -18,7 +19,7 @@ import mmap
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import lmdb
 from lmdb import _envid
@@ -118,8 +119,9 @@ def _open(file: str, size: int, *, synced: bool) -> lmdb.Environment:
 
 def _open_beside_inherited(file: str, size: int, *, synced: bool) -> lmdb.Environment:
     """py-lmdb keeps a set of the files that are open in this process, to refuse a second opening. A fork copies the set
-    into a process where none of them is open; there, for this call, its keys say whose they are."""
-    with kernel.stdio_taken(), _keys_of_this_process() if _inherited else contextlib.nullcontext():
+    into a process where none of them is open, and who closes all descriptors leaves it as it was; then, for this call,
+    its keys say whose they are, and that they are later."""
+    with kernel.stdio_taken(), _keys_of_later() if _inherited else contextlib.nullcontext():
         return lmdb.open(
             file, subdir=False, map_size=size, max_readers=MAX_READERS, mode=0o600, sync=synced, metasync=synced,
             max_spare_txns=1,  # so a load takes no new slot, nor with it a mutex in which a stopped process may stand
@@ -128,20 +130,34 @@ def _open_beside_inherited(file: str, size: int, *, synced: bool) -> lmdb.Enviro
 
 
 @contextlib.contextmanager
-def _keys_of_this_process() -> Iterator[None]:
+def _keys_of_later() -> Iterator[None]:
     original = _envid.env_keys
-    _envid.env_keys = lambda *args: tuple((*key, os.getpid()) for key in original(*args))  # type: ignore[no-untyped-call]
+    _envid.env_keys = lambda *args: tuple((*key, os.getpid(), len(_inherited)) for key in original(*args))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         _envid.env_keys = original
 
 
-def abandon(table: Table) -> None:
-    """Close a table that LMDB itself has given up (a panic); it can be opened anew."""
+def abandon(table: Table, *, lost: bool) -> None:
+    """Let go of a table, which can then be opened anew.
+
+    Args:
+        table: LMDB itself has given it up (a panic), or other code has closed its descriptors.
+        lost: the latter: it is never closed, for LMDB would close what has those numbers since.
+    """
     for key in [key for key, each in _present.items() if each is table]:
         del _present[key]
-    table.env.close()
+    if lost:
+        _inherit([table])
+    else:
+        table.env.close()
+
+
+def _inherit(tables: Iterable[Table]) -> None:
+    if not _inherited:
+        atexit.register(_leak)
+    _inherited.extend(tables)
 
 
 def own_process() -> None:
@@ -150,9 +166,7 @@ def own_process() -> None:
     if _pid == 0:
         os.register_at_fork(after_in_child=own_process)
     elif _pid != os.getpid():
-        if not _inherited:
-            atexit.register(_leak)
-        _inherited.extend(_present.values())
+        _inherit(_present.values())
         _present.clear()
     _pid = os.getpid()
 
