@@ -136,15 +136,19 @@ def may_move(deps: Any) -> bool:
 class Closure:
     """What functions close over, and the functions in it, to see whether it was set anew since they were identified."""
 
-    __slots__ = ("_cells", "_held")
+    __slots__ = ("_cells", "_functions", "_held")
 
     def __init__(self, *functions: Callable[..., Any]) -> None:
+        self._functions: list[Any] = []
         self._cells: list[Any] = []
         self._held: list[Any] = []
         for each in functions:
             self._add(each)
 
     def _add(self, fn: Callable[..., Any]) -> None:
+        if any(fn is known for known in self._functions):
+            return
+        self._functions.append(fn)
         for cell in getattr(fn, "__closure__", None) or ():
             if not any(cell is known for known in self._cells):
                 held = _held(cell)
@@ -299,8 +303,10 @@ def _module(module: ModuleType) -> str:
 
 def _inner(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
     """A function that no name leads to, such as the one inside a decorator's wrapper: all it is made of."""
+    if fn in around:
+        return f"^{around.index(fn)}"
     home = namespace_name(fn.__globals__) or _program(fn.__globals__)
-    return f"{home}:{fn.__qualname__}{_definition(fn, around)}{_defaults(fn, around)}"
+    return f"{home}:{fn.__qualname__}{_definition(fn, around)}{_defaults(fn, (*around, fn))}"
 
 
 def _defaults(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:

@@ -238,6 +238,17 @@ def test_a_closure_within_a_closure_is_watched() -> None:
         assert one.key_for() != other.key_for()
 
 
+def test_a_function_among_its_own_defaults_comes_to_an_end() -> None:
+    """What tells the tags may lead back to itself."""
+
+    def tell(other: Any = None) -> str:
+        return "a" if other is tell else "b"
+
+    tell.__defaults__ = (tell,)
+    get = cacheable(deps=tell)(lambda: 1)
+    assert (1, get.key_for()) == (get(), get.key_for())
+
+
 def test_what_has_no_name_is_refused_at_once() -> None:
     """A partial is turned away by the decorator, not by the first call, though a closure tells its tags."""
     tag = "a"
