@@ -80,10 +80,9 @@ def function_identity(fn: Callable[..., Any]) -> str:
     known = _identities.get(fn)
     if known is not None:
         return known
-    fresh = _identify(fn)
-    if is_closure(fn) and not fresh.rpartition("#")[2].startswith("@"):
-        return fresh  # for now: it may hold something else when the next one asks
-    return _identities.setdefault(fn, fresh)
+    if is_closure(fn):
+        return _identify(fn)  # for now: it may hold something else when the next one asks
+    return _identities.setdefault(fn, _identify(fn))
 
 
 def cached_identity(fn: Callable[..., Any], deps: object, *limits: object) -> str:
@@ -136,27 +135,24 @@ def may_move(deps: Any) -> bool:
 class Closure:
     """What functions close over, and the functions in it, to see whether it was set anew since they were identified."""
 
-    __slots__ = ("_cells", "_functions", "_held")
+    __slots__ = ("_cells", "_functions")
 
     def __init__(self, *functions: Callable[..., Any]) -> None:
         self._functions: list[Any] = []
-        self._cells: list[Any] = []
-        self._held: list[Any] = []
+        self._cells: list[tuple[Any, Any]] = []  # each, and what it held
         for each in functions:
             self._add(each)
 
-    def _add(self, fn: Callable[..., Any]) -> None:
+    def _add(self, fn: Any) -> None:
         if any(fn is known for known in self._functions):
             return
         self._functions.append(fn)
-        for cell in getattr(fn, "__closure__", None) or ():
-            if not any(cell is known for known in self._cells):
-                held = _held(cell)
-                self._cells.append(cell)
-                self._held.append(held)
-                self._look_into(held)
-        self._look_into(getattr(fn, "__defaults__", None))
-        self._look_into(tuple((getattr(fn, "__kwdefaults__", None) or {}).values()))
+        for cell in fn.__closure__ or ():
+            held = _held(cell)
+            self._cells.append((cell, held))
+            self._look_into(held)
+        self._look_into(fn.__defaults__)
+        self._look_into(tuple((fn.__kwdefaults__ or {}).values()))
 
     def _look_into(self, value: Any) -> None:
         """Follow what `_content` tells by what it is made of."""
@@ -172,7 +168,7 @@ class Closure:
 
     def has_moved(self) -> bool:
         """Whether it holds something else by now."""
-        return any(_held(cell) is not held for cell, held in zip(self._cells, self._held, strict=True))
+        return any(_held(cell) is not held for cell, held in self._cells)
 
 
 def _held(cell: Any) -> Any:
@@ -200,9 +196,9 @@ def _identify(fn: FunctionType) -> str:
     base = f"{_module_of(fn, home)}:{fn.__qualname__}"
     try:
         program = "" if home is not None else _program(fn.__globals__)
-        text = _definition(fn, ())
+        text = _definition(fn, (fn,))
     except _Incomparable:
-        return _unshared(base, fn)
+        return _identities.setdefault(fn, _unshared(base, fn))  # and so it stays, whatever it holds later
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
     if program or _is_local(fn):
         return f"{base}#{digest}{program}"
@@ -236,11 +232,8 @@ def _definition(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
 
     Args:
         fn: the function.
-        around: the functions whose closures this one was found in, so that recursion comes to an end.
+        around: the functions that this one was found in, and itself, so that recursion comes to an end.
     """
-    if fn in around:
-        return f"^{around.index(fn)}"
-    around = (*around, fn)
     if fn.__closure__ and _rebinds(fn.__code__):
         raise _Incomparable
     cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
@@ -305,8 +298,9 @@ def _inner(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:
     """A function that no name leads to, such as the one inside a decorator's wrapper: all it is made of."""
     if fn in around:
         return f"^{around.index(fn)}"
+    around = (*around, fn)
     home = namespace_name(fn.__globals__) or _program(fn.__globals__)
-    return f"{home}:{fn.__qualname__}{_definition(fn, around)}{_defaults(fn, (*around, fn))}"
+    return f"{home}:{fn.__qualname__}{_definition(fn, around)}{_defaults(fn, around)}"
 
 
 def _defaults(fn: FunctionType, around: tuple[FunctionType, ...]) -> str:

@@ -155,7 +155,7 @@ class Lock:
             description = self._opened()
         fd = description.fd
         if self._threads._is_owned():  # type: ignore[attr-defined]  # as threading.Condition does
-            self._refuse_if_inside(description)
+            self._refuse_if_inside(fd)
         try:
             try:
                 self._enter(description, fd)
@@ -169,7 +169,7 @@ class Lock:
             if self._threads._is_owned():  # type: ignore[attr-defined]
                 self._leave(fd)
 
-    def _refuse_if_inside(self, description: kernel.Description) -> None:
+    def _refuse_if_inside(self, fd: int) -> None:
         """Turn away a thread that is inside a write; unlock for one that left without unlocking.
 
         A handler that raises again and again, three times within the few steps of the two `finally`, gets its thread
@@ -180,7 +180,7 @@ class Lock:
         """
         if _is_run_in(sys._getframe(2), self):
             raise Inside(f"{self._name}: this thread is inside a write already; a signal handler cannot write then")
-        self._leave(description.fd)
+        self._leave(fd)
 
     def heal(self) -> None:
         """Unlock if this thread left a write without unlocking: in passing, for a thread that may never write again."""

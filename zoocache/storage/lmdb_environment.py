@@ -237,7 +237,7 @@ def give_up(attached: Attached, *, lost: bool) -> None:
             abandon(table, lost=lost)
     if lost:
         log.warning(
-            "zoocache: lmdb storage %s: its descriptors were closed by other code of this process; it is opened anew",
+            "zoocache: lmdb storage %s: its descriptors were closed by other code here; the next use opens new ones",
             attached.home.directory,
         )  # fmt: skip
         kernel.keep_mapped(attached.home.words)
